@@ -1,0 +1,26 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wholescene.cli.console import show_debug
+
+__all__ = ["AsJson", "Debug", "ModelPath", "Resume"]
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else there.")
+]
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug", help="Show the traceback of an error.", callback=show_debug, is_eager=True
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue unfinished work.")]
+ModelPath = Annotated[
+    Path, typer.Option("--model", help="Model directory or .zip, or a run directory.")
+]

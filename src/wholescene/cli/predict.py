@@ -1,0 +1,120 @@
+"""``wholescene predict``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wholescene.cli.console import finish, note, progress
+from wholescene.cli.options import AsJson, Debug, ModelPath, Resume
+
+__all__ = [
+    "Bands",
+    "Batch",
+    "Block",
+    "Device",
+    "EngineName",
+    "Overlap",
+    "Precision",
+    "Tta",
+    "parse_bands",
+    "predict",
+]
+
+EngineName = Annotated[
+    str, typer.Option("--engine", help="auto, whole or windowed; auto is windowed so far.")
+]
+Block = Annotated[int | None, typer.Option("--block", min=1, help="Window side in pixels.")]
+Overlap = Annotated[
+    int | None, typer.Option("--overlap", min=0, help="Pixels neighbouring windows share.")
+]
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Windows per forward pass.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Precision = Annotated[str, typer.Option("--precision", help="float32, bfloat16 or float16.")]
+Bands = Annotated[
+    str | None,
+    typer.Option(
+        "--bands", help="Bands of the scene in the model's order: numbers, names or '665nm'."
+    ),
+]
+Tta = Annotated[
+    str | None,
+    typer.Option("--tta", help="Average over views: flips,turns,scales=0.75,1.25."),
+]
+
+
+def parse_bands(text: str | None) -> tuple[int | str, ...] | None:
+    """Split ``"4,red,665nm"`` into numbers and names."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    return tuple(int(part) if part.isdigit() else part for part in parts)
+
+
+def predict(
+    scenes: Annotated[
+        list[str], typer.Argument(metavar="SCENE...", help="Rasters; 'a.tif;b.tif' joins bands.")
+    ],
+    model: ModelPath,
+    out: Annotated[Path, typer.Option(help="Map file; a directory for several scenes.")],
+    engine: EngineName = "auto",
+    block: Block = None,
+    overlap: Overlap = None,
+    batch: Batch = 4,
+    device: Device = "auto",
+    precision: Precision = "float32",
+    bands: Bands = None,
+    tta: Tta = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write one band per class.")
+    ] = False,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Also write the normalised entropy.")
+    ] = False,
+    preview: Annotated[
+        Path | None, typer.Option(help="Also write a PNG: image, classes, overlay.")
+    ] = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Map whole scenes: georeferenced class ids with palette and names.
+
+    Example: wholescene predict scene.tif --model runs/first --out map.tif
+    """
+    from wholescene.prediction import predict as map_scene
+    from wholescene.prediction import predict_many
+
+    options = {
+        "engine": engine,
+        "block": block,
+        "overlap": overlap,
+        "batch": batch,
+        "device": device,
+        "precision": precision,
+        "bands": parse_bands(bands),
+        "tta": tta,
+        "probabilities": probabilities,
+        "uncertainty": uncertainty,
+        "resume": resume,
+    }
+    with progress("predict", "px") as update:
+        if len(scenes) == 1 and not out.is_dir():
+            results = [
+                map_scene(scenes[0], model, out, preview=preview, progress=update, **options)
+            ]
+        else:
+            results = predict_many(scenes, model, out, progress=update, **options)
+    for result in results:
+        for line in result.notes:
+            note(f"note: {line}")
+    facts = [asdict(result) for result in results]
+    text = "\n".join(
+        f"{r.output}: {r.pixels} px in {r.seconds:.1f} s ({r.pixels_per_second / 1e6:.2f} Mpx/s, "
+        f"{r.engine})"
+        for r in results
+    )
+    finish(facts[0] if len(facts) == 1 else {"scenes": facts}, text, as_json=as_json)
