@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -88,11 +88,11 @@ def stats(
 
     Example: wholescene data stats scenes/dataset.yaml
     """
-    from wholescene.datasets import load_dataset, store_statistics
+    from wholescene.datasets import dataset_overview, load_dataset, store_statistics
 
-    with progress("stats", "px") as update:
+    with progress("stats", "rasters") as update:
         found = store_statistics(load_dataset(dataset), split=split, progress=update)
-    facts = found.facts()
+    facts = dataset_overview(found)
     finish(facts, "\n".join(f"{k}: {v}" for k, v in facts.items()), as_json=as_json)
 
 
@@ -103,7 +103,9 @@ def fraction(
     fraction: Annotated[float, typer.Option(min=0, max=1, help="Share of the labels, 0 to 1.")],
     out: Annotated[Path, typer.Option(help="Table to write.")],
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
-    by: Annotated[str, typer.Option(help="patch or scene.")] = "patch",
+    by: Annotated[
+        Literal["patch", "scene"], typer.Option(help="Draw windows or whole scenes.")
+    ] = "patch",
     patch: Annotated[int, typer.Option(min=1, help="Side of a patch in pixels.")] = 256,
     split: Annotated[str, typer.Option(help="Split to draw from.")] = "train",
     as_json: AsJson = False,
@@ -119,5 +121,5 @@ def fraction(
         load_dataset(dataset), fraction, seed=seed, by=by, patch_px=patch, split=split
     )
     write_fraction(table, out)
-    facts = {"output": str(out), "windows": len(table.windows)}
-    finish(facts, f"{len(table.windows)} windows -> {out}", as_json=as_json)
+    facts = {"output": str(out), "windows": len(table.rows)}
+    finish(facts, f"{len(table.rows)} windows -> {out}", as_json=as_json)

@@ -26,5 +26,5 @@ def demo(
     """
     from wholescene.study.demo import run_demo
 
-    result = run_demo(out, say=note, progress=progress)
+    result = run_demo(out, say=note, bar=progress)
     finish(result.facts(), result.describe(), as_json=as_json)

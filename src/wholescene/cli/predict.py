@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -88,7 +88,7 @@ def predict(
     from wholescene.prediction import predict as map_scene
     from wholescene.prediction import predict_many
 
-    options = {
+    options: dict[str, Any] = {
         "engine": engine,
         "block": block,
         "overlap": overlap,

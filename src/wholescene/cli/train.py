@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wholescene.cli.console import finish, progress
+from wholescene.cli.console import finish, note, progress
 from wholescene.cli.options import AsJson, Debug, Resume
 
 __all__ = ["train"]
@@ -40,5 +40,9 @@ def train(
         finish(facts, text, as_json=as_json)
         return
     with progress("train", "steps") as update:
-        result = train_run(config, overrides or [], out=out, resume=resume, progress=update)
-    finish(result.facts(), result.describe(), as_json=as_json)
+        result = train_run(
+            config, overrides or [], out=out, resume=resume, say=note, progress=update
+        )
+    best = "-" if result.best_miou is None else f"{100 * result.best_miou:.2f} %"
+    text = f"{result.model}: step {result.exported_step}, val mIoU {best}"
+    finish(result.facts(), text, as_json=as_json)

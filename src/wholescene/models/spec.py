@@ -11,7 +11,7 @@ from wholescene.raster.source import SourceSpec
 
 __all__ = ["FORMAT_VERSION", "Architecture", "ClassSpec", "ModelSpec"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 
 
 class ClassSpec(BaseModel):

@@ -1,0 +1,109 @@
+"""The sum of losses a run minimises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from wholescene.errors import ConfigError
+from wholescene.losses.cross_entropy import CrossEntropy
+from wholescene.losses.dice import Dice
+from wholescene.losses.focal import Focal
+from wholescene.losses.lovasz import Lovasz
+from wholescene.losses.pixels import WeightedLoss
+from wholescene.losses.settings import LossSettings
+from wholescene.losses.weights import frequency_weights
+
+__all__ = ["CombinedLoss", "build_loss"]
+
+POWERS = {"inverse_frequency": 1.0, "inverse_sqrt_frequency": 0.5}
+
+
+class CombinedLoss(nn.Module):
+    """A weighted sum of losses, on one or two heads.
+
+    Args:
+        terms: Each loss with its weight.
+        auxiliary_weight: Weight of the same sum on the auxiliary head's logits.
+    """
+
+    def __init__(
+        self, terms: Mapping[str, tuple[WeightedLoss, float]], *, auxiliary_weight: float = 0.4
+    ) -> None:
+        super().__init__()
+        self.losses = nn.ModuleDict({name: loss for name, (loss, _) in terms.items()})
+        self.weights = {name: weight for name, (_, weight) in terms.items()}
+        self.auxiliary_weight = auxiliary_weight
+
+    def terms(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Each loss by itself, before its weight."""
+        return {name: loss(logits, target) for name, loss in self.losses.items()}
+
+    def forward(self, outputs: Tensor | Mapping[str, Tensor], target: Tensor) -> Tensor:
+        """Add up.
+
+        Args:
+            outputs: Logits (B, K, H, W), or what ``Segmenter.forward_train`` returns: ``"out"`` and
+                perhaps ``"aux"``.
+            target: (B, H, W), int64, class indices and ``IGNORE_INDEX``.
+
+        Returns:
+            A scalar.
+        """
+        if isinstance(outputs, Tensor):
+            return self._sum(outputs, target)
+        total = self._sum(outputs["out"], target)
+        if "aux" in outputs:
+            # Also at weight 0: every parameter keeps a gradient, as DDP wants.
+            total = total + self.auxiliary_weight * self._sum(outputs["aux"], target)
+        return total
+
+    def _sum(self, logits: Tensor, target: Tensor) -> Tensor:
+        parts = self.terms(logits, target)
+        return torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
+
+
+def build_loss(settings: LossSettings, class_counts: Sequence[int] | None = None) -> CombinedLoss:
+    """Build the loss of a run.
+
+    Args:
+        settings: Which losses and weights.
+        class_counts: Labelled training pixels of each class, in index order, ignored ones left out;
+            needed for frequency weights only.
+
+    Raises:
+        ConfigError: If frequency weights are asked for without counts, or an explicit list has the
+            wrong length.
+    """
+    weights = _class_weights(settings, class_counts)
+    made: dict[str, WeightedLoss] = {
+        "cross_entropy": CrossEntropy(weights, label_smoothing=settings.label_smoothing),
+        "dice": Dice(weights),
+        "lovasz": Lovasz(weights),
+        "focal": Focal(weights, gamma=settings.focal_gamma),
+    }
+    terms = {str(name): (made[name], weight) for name, weight in settings.terms.items()}
+    return CombinedLoss(terms, auxiliary_weight=settings.auxiliary_weight)
+
+
+def _class_weights(
+    settings: LossSettings, class_counts: Sequence[int] | None
+) -> tuple[float, ...] | None:
+    asked = settings.class_weights
+    if asked == "none":
+        return None
+    if not isinstance(asked, str):
+        if class_counts is not None and len(asked) != len(class_counts):
+            raise ConfigError(
+                f"loss.class_weights lists {len(asked)} numbers for {len(class_counts)} classes; "
+                "give one per class, in the order of the class table"
+            )
+        return asked
+    if class_counts is None:
+        raise ConfigError(
+            f"loss.class_weights = {asked!r} needs the class counts of the training split; run "
+            "'wholescene data stats DATASET' once, or set it to 'none' or a list"
+        )
+    return frequency_weights([int(n) for n in class_counts], power=POWERS[asked])

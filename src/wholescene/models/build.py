@@ -1,0 +1,67 @@
+"""From a description to a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wholescene.errors import ConfigError
+from wholescene.models.decoders import FCN, Decoder, build_decoder
+from wholescene.models.encoder import Encoder, build_encoder
+from wholescene.models.segmenter import Segmenter
+from wholescene.models.spec import ModelSpec
+from wholescene.models.weights import load_encoder_weights, load_timm_weights
+
+__all__ = ["build_segmenter"]
+
+
+def build_segmenter(
+    spec: ModelSpec,
+    *,
+    pretrained: bool = False,
+    weights: str | Path | None = None,
+    weights_bands: tuple[str, ...] | None = None,
+) -> Segmenter:
+    """Build a network from its description, with random or pretrained encoder weights.
+
+    Args:
+        spec: Description.
+        pretrained: Fetch timm's weights of the encoder.
+        weights: Load the encoder's weights from a local file or model instead.
+        weights_bands: Bands the file in ``weights`` was trained on, in order; ``None`` is red,
+            green, blue for three channels, else the model's own.
+
+    Raises:
+        ConfigError: If the architecture has an unknown name or option.
+        UnsupportedError: If encoder and decoder do not fit.
+        ModelFileError: If weights cannot be fetched, read or matched.
+    """
+    if pretrained and weights is not None:
+        raise ConfigError(
+            f"model.pretrained = true and model.weights = {str(weights)!r} both start the encoder; "
+            "keep one"
+        )
+    made = spec.architecture
+    encoder = build_encoder(made.encoder, num_bands=spec.num_bands, options=made.encoder_options)
+    decoder = build_decoder(made.decoder, encoder.levels, made.decoder_options)
+    _check_fit(encoder, decoder, auxiliary=made.auxiliary)
+    model = Segmenter(spec, encoder, decoder)
+    if pretrained:
+        load_timm_weights(model)
+    if weights is not None:
+        load_encoder_weights(model, weights, source_bands=weights_bands)
+    return model
+
+
+def _check_fit(encoder: Encoder, decoder: Decoder, *, auxiliary: bool) -> None:
+    if encoder.has_parallel_streams and isinstance(decoder, FCN) and not decoder.reads_all:
+        raise ConfigError(
+            f"encoder {encoder.name!r} has parallel streams; FCN on the last alone would leave "
+            "layers that never train. Set model.decoder_options.levels = 'all', with "
+            "model.encoder_options = {feature_location: '', out_indices: [1, 2, 3, 4]} for the "
+            "published form"
+        )
+    if auxiliary and len(encoder.channels) < 2:
+        raise ConfigError(
+            f"encoder {encoder.name!r} gives one map, and the auxiliary head reads the second-"
+            "coarsest; set model.auxiliary = false"
+        )

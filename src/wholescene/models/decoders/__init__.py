@@ -1,0 +1,68 @@
+"""Decoders, one per file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from wholescene.errors import ConfigError
+from wholescene.models.decoders.decoder import Decoder, DecoderOptions
+from wholescene.models.decoders.fcn import FCN, FCNOptions
+from wholescene.models.decoders.levels import FeatureLevels, resize
+from wholescene.models.decoders.unet import UNet, UNetOptions
+from wholescene.models.decoders.upernet import UPerNet, UPerNetOptions
+from wholescene.models.wording import explain, nearest
+
+__all__ = [
+    "DECODERS",
+    "FCN",
+    "Decoder",
+    "DecoderOptions",
+    "FCNOptions",
+    "FeatureLevels",
+    "UNet",
+    "UNetOptions",
+    "UPerNet",
+    "UPerNetOptions",
+    "build_decoder",
+    "decoder_options",
+    "resize",
+]
+
+DECODERS: dict[str, type[Decoder]] = {"fcn": FCN, "unet": UNet, "upernet": UPerNet}
+"""Every decoder by the name it has in a configuration and in a model file."""
+
+
+def decoder_options(name: str, options: Mapping[str, Any]) -> DecoderOptions:
+    """Check the name and options of a decoder without building it.
+
+    Raises:
+        ConfigError: If there is no such decoder, or an option is unknown or out of range.
+    """
+    if name not in DECODERS:
+        raise ConfigError(
+            f"no decoder {name!r}{nearest(name, DECODERS)}; model.decoder is one of "
+            f"{', '.join(DECODERS)}"
+        )
+    legal = DECODERS[name].Options
+    try:
+        return legal.model_validate(dict(options))
+    except ValidationError as error:
+        reasons = explain(error, legal)
+        raise ConfigError(
+            f"decoder {name!r} cannot take model.decoder_options: {reasons}"
+        ) from None
+
+
+def build_decoder(name: str, levels: FeatureLevels, options: Mapping[str, Any]) -> Decoder:
+    """Build a decoder for an encoder's feature maps.
+
+    Raises:
+        ConfigError: If the name or options are not legal.
+        UnsupportedError: If the decoder cannot read these feature maps.
+    """
+    checked = decoder_options(name, options)
+    # Each class takes its own options; the table pairs them.
+    return DECODERS[name](levels, checked)

@@ -1,0 +1,129 @@
+"""The network: encoder, decoder, head, for images of any size."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wholescene.errors import InputError
+from wholescene.models.decoders import FCN, Decoder, FCNOptions, FeatureLevels, resize
+from wholescene.models.encoder import Encoder
+from wholescene.models.head import Head
+from wholescene.models.spec import ModelSpec
+
+__all__ = ["Segmenter"]
+
+
+class AuxiliaryHead(nn.Module):
+    """FCN decoder and head on the second-coarsest map; trains, never predicts."""
+
+    def __init__(self, levels: FeatureLevels, num_classes: int) -> None:
+        super().__init__()
+        channels, reductions = levels.channels[-2:-1], levels.reductions[-2:-1]
+        seen = FeatureLevels(encoder=levels.encoder, channels=channels, reductions=reductions)
+        self.decoder = FCN(seen, FCNOptions())
+        self.head = Head(
+            self.decoder.out_channels, num_classes, kernel_size=1, dropout=self.decoder.dropout
+        )
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Map feature maps to logits at the stride of the second-coarsest."""
+        logits: Tensor = self.head(self.decoder(features[-2:-1]))
+        return logits
+
+
+class Segmenter(nn.Module):
+    """A segmentation network and its description.
+
+    Args:
+        spec: What it reads, how it is built, what it predicts.
+        encoder: Image to feature maps.
+        decoder: Feature maps to one.
+
+    Examples:
+        >>> model = build_segmenter(spec).eval()  # doctest: +SKIP
+        >>> model(torch.zeros(1, 4, 517, 300)).shape  # doctest: +SKIP
+        torch.Size([1, 6, 517, 300])
+    """
+
+    def __init__(self, spec: ModelSpec, encoder: Encoder, decoder: Decoder) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder = encoder
+        self.decoder = decoder
+        num_classes = len(spec.classes)
+        self.head = Head(
+            decoder.out_channels,
+            num_classes,
+            kernel_size=decoder.head_kernel_size,
+            dropout=decoder.dropout,
+        )
+        self.auxiliary = (
+            AuxiliaryHead(encoder.levels, num_classes) if spec.architecture.auxiliary else None
+        )
+
+    @property
+    def stride(self) -> int:
+        """Images are padded to a multiple of this many pixels."""
+        return self.encoder.stride
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Predict.
+
+        Args:
+            image: Normalised, (B, C, H, W), any H and W >= 1. Rows and columns of zeros (the band
+                mean) are added at the bottom and right up to a multiple of ``stride``, and cut off
+                again.
+
+        Returns:
+            Logits, (B, K, H, W).
+        """
+        padded = self._pad(image)
+        return _resize_and_crop(self.head(self.decoder(self.encoder(padded))), padded, image)
+
+    def forward_train(self, image: Tensor) -> dict[str, Tensor]:
+        """Predict with every head that trains.
+
+        Returns:
+            ``"out"``, as from ``forward``; ``"aux"``, if the model has an auxiliary head.
+        """
+        padded = self._pad(image)
+        features = self.encoder(padded)
+        logits = {"out": _resize_and_crop(self.head(self.decoder(features)), padded, image)}
+        if self.auxiliary is not None:
+            logits["aux"] = _resize_and_crop(self.auxiliary(features), padded, image)
+        return logits
+
+    def _pad(self, image: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling():
+            self._check(image)
+        rows, cols = (-side % self.stride for side in image.shape[-2:])
+        if rows or cols:
+            image = F.pad(image, (0, cols, 0, rows))
+        if self.training and image.numel() == self.spec.num_bands * self.stride**2:
+            raise InputError(
+                f"one patch of {self.stride} x {self.stride} px or less leaves a single value at "
+                f"the encoder's stride {self.stride}, and batch norm needs two; raise "
+                "data.patch_px or data.batch_size"
+            )
+        return image
+
+    def _check(self, image: Tensor) -> None:
+        if image.ndim != 4 or min(image.shape) < 1:
+            raise InputError(
+                f"image of shape {tuple(image.shape)} is not (batch, bands, height, width) with "
+                "every side >= 1"
+            )
+        if image.shape[1] != self.spec.num_bands:
+            raise InputError(
+                f"image has {image.shape[1]} bands, but the model reads {self.spec.num_bands}: "
+                f"{', '.join(self.spec.band_names)}"
+            )
+
+
+def _resize_and_crop(logits: Tensor, padded: Tensor, image: Tensor) -> Tensor:
+    height, width = padded.shape[-2:]
+    logits = resize(logits, (height, width))
+    height, width = image.shape[-2:]
+    return logits[..., :height, :width]

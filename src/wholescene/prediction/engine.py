@@ -1,0 +1,145 @@
+"""What every way of executing a network over a scene has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from wholescene.errors import InputError, UnsupportedError
+from wholescene.geometry import Size, Window
+from wholescene.models import Segmenter, normalise
+from wholescene.prediction.views import Views
+from wholescene.raster import Pixels, SceneReader
+
+__all__ = ["DEVICES", "PRECISIONS", "Band", "Engine", "Forward", "find_device"]
+
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+DEVICES = "auto, cpu, cuda or cuda:N"
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Finished rows of a map, over the whole width.
+
+    Args:
+        row_off: First row.
+        probabilities: (K, rows, width) on the CPU.
+    """
+
+    row_off: int
+    probabilities: Tensor
+
+
+class Engine(Protocol):
+    """A way to execute a network over a scene."""
+
+    @property
+    def num_blocks(self) -> int:
+        """Units of work over the whole scene."""
+
+    def bands(
+        self, reader: SceneReader, forward: Forward, rows_done: int
+    ) -> Generator[Band, None, None]:
+        """Give all rows from ``rows_done`` on, from top to bottom, each once."""
+
+    def working_bytes(self, num_bands: int, num_classes: int) -> int:
+        """Memory besides the model and the network's own activations."""
+
+    def describe(self) -> str:
+        """One line for a plan."""
+
+
+class Forward:
+    """From pixels to probabilities on a device.
+
+    Args:
+        model: The network.
+        device: Where it runs.
+        precision: One of ``PRECISIONS``.
+        views: Test-time augmentation.
+    """
+
+    def __init__(
+        self, model: Segmenter, device: torch.device, precision: str, views: Views
+    ) -> None:
+        self.spec = model.spec
+        self.device = device
+        self._model = model.to(device).eval()
+        self._precision = precision
+        self._views = views
+
+    def prepare(self, parts: list[Pixels]) -> Tensor:
+        """Normalise windows into a batch; runs on the reading thread."""
+        spec = self.spec
+        batch = torch.stack([normalise(p.values, p.valid, spec.mean, spec.std) for p in parts])
+        return batch.pin_memory() if self.device.type == "cuda" else batch
+
+    @torch.inference_mode()
+    def __call__(self, batch: Tensor) -> Tensor:
+        """Probabilities (B, K, H, W), float32, on the CPU."""
+        image = batch.to(self.device, non_blocking=True)
+        if self._views.count == 1:
+            result = self._probabilities(image)
+        else:
+            result = self._views.average(image, self._probabilities)
+        return result.cpu()
+
+    def check(self, probabilities: Tensor, window: Window) -> None:
+        """Refuse results that are no numbers.
+
+        Raises:
+            UnsupportedError: Naming the window.
+        """
+        if not bool(torch.isfinite(probabilities).all()):
+            raise UnsupportedError(
+                f"the network gives NaN or infinity in rows {window.row_off}.."
+                f"{window.row_stop - 1}, columns {window.col_off}..{window.col_stop - 1}; use "
+                "--precision float32, and check the model's mean and std against the scene"
+            )
+
+    def _probabilities(self, image: Tensor) -> Tensor:
+        with self._autocast():
+            logits = self._model(image)
+        probabilities: Tensor = logits.float().softmax(1)
+        return probabilities
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self._precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, PRECISIONS[self._precision])
+
+
+def find_device(name: str) -> torch.device:
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into a device that is there.
+
+    Raises:
+        InputError: If it is not.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device {name!r} is unknown; use {DEVICES}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device {name!r} is not supported; use {DEVICES}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA "
+            "devices that torch can use; use --device cpu or auto"
+        )
+    return device
+
+
+def float_bytes(size: Size, planes: int) -> int:
+    """Bytes of float32 planes."""
+    return 4 * planes * size.area

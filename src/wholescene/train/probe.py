@@ -1,0 +1,71 @@
+"""One training step without arithmetic: which weights it reaches, how much memory it holds."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from wholescene.geometry import Size
+from wholescene.models import Segmenter
+
+__all__ = ["StepProbe", "probe_step"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepProbe:
+    """What one training step does.
+
+    Args:
+        num_parameters: Weights of the network.
+        unreached: Names of parameters that get no gradient.
+        activation_bytes: What is kept from the forward for the backward pass, in float32.
+    """
+
+    num_parameters: int
+    unreached: tuple[str, ...]
+    activation_bytes: int
+
+
+def probe_step(model: Segmenter, *, batch_size: int, patch: Size) -> StepProbe | None:
+    """Run forward and backward on shapes only.
+
+    Returns:
+        What was found; ``None`` if the network looks at values and so cannot run without them.
+    """
+    shadow = copy.deepcopy(model).to("meta").train()
+    image = torch.empty(batch_size, model.spec.num_bands, *patch, device="meta")
+    owned = {_identity(tensor) for tensor in (*shadow.parameters(), *shadow.buffers())}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if _identity(tensor) not in owned:
+            kept.setdefault(_identity(tensor), tensor)
+        return tensor
+
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            outputs = shadow.forward_train(image)
+            total = torch.stack([logits.sum() for logits in outputs.values()]).sum()
+        torch.autograd.backward(total)
+    except (NotImplementedError, RuntimeError):
+        return None
+    return StepProbe(
+        num_parameters=_count(model),
+        unreached=tuple(
+            name
+            for name, parameter in shadow.named_parameters()
+            if parameter.requires_grad and parameter.grad is None
+        ),
+        activation_bytes=sum(tensor.untyped_storage().nbytes() for tensor in kept.values()),
+    )
+
+
+def _count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _identity(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)

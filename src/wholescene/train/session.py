@@ -1,0 +1,169 @@
+"""One process's share of a run: from the parts to trained weights in checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+
+from wholescene.geometry import Size
+from wholescene.models import Segmenter, build_segmenter
+from wholescene.train.checkpoint import LAST
+from wholescene.train.contract import RunSettings
+from wholescene.train.keeper import Pace, RunKeeper
+from wholescene.train.metrics import metric_columns
+from wholescene.train.module import SegmentationModule
+from wholescene.train.probe import probe_step
+from wholescene.train.progress import Notice, TrainProgress
+from wholescene.train.runtime import build_trainer, event_loggers, find_ranks, quiet_lightning
+from wholescene.train.scene_validation import SceneValidator
+from wholescene.train.setup import EndlessBatches, RunParts
+from wholescene.train.start import initial_model
+from wholescene.train.validation import PatchValidator, Validator
+
+__all__ = ["Outcome", "train_rank"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How the training ended.
+
+    Args:
+        step: Steps done.
+        was_stopped: Whether it was asked to stop before the end.
+        best_step: Step with the highest validation mIoU; ``None`` without validation.
+        best_miou: That mIoU.
+        seconds: Seconds of training over all resumes.
+    """
+
+    step: int
+    was_stopped: bool
+    best_step: int | None
+    best_miou: float
+    seconds: float
+
+
+def train_rank(
+    config: RunSettings,
+    parts: RunParts,
+    out: Path,
+    start: int,
+    progress: TrainProgress | None,
+    *,
+    model: Segmenter | None = None,
+) -> Outcome:
+    """Train in this process, alone or as one of several.
+
+    Args:
+        config: The run.
+        parts: From :func:`prepare_run`.
+        out: Run directory.
+        start: Step to continue from; 0 begins.
+        progress: Receives messages, on rank 0.
+        model: Network to begin with; ``None`` builds it.
+
+    Raises:
+        KeyboardInterrupt: If a second SIGINT came.
+    """
+    if model is None:
+        model = (
+            build_segmenter(parts.spec)
+            if start
+            else initial_model(parts.spec, config.model, config.train)[0]
+        )
+    ranks = find_ranks()
+    progress = progress if ranks.rank == 0 else None
+    find_unused = not _freeze_unreached(model, config, progress)
+    module = SegmentationModule(
+        model,
+        parts.loss,
+        optim=config.optim,
+        steps=config.train.steps,
+        seed=config.train.seed,
+        ema=config.train.ema,
+        freeze_norm=config.train.freeze_norm,
+    )
+    keeper = _keeper(config, parts, out, progress)
+    with quiet_lightning():
+        trainer = build_trainer(
+            config.train,
+            config.optim,
+            device=parts.device,
+            ranks=ranks,
+            out=out,
+            callbacks=[keeper],
+            loggers=event_loggers(config.train, out=out, step=start, progress=progress),
+            find_unused=find_unused,
+        )
+        parts.data.trainer = trainer
+        parts.data.set_start(start * config.optim.accumulate)
+        keeper.pace = _pace(trainer, config, parts)
+        batches = EndlessBatches(parts.data)
+        try:
+            trainer.fit(module, batches, ckpt_path=out / LAST if start else None)
+        except SystemExit as error:  # how Lightning passes on a KeyboardInterrupt
+            raise KeyboardInterrupt from error
+        except RuntimeError as error:
+            # A signal to all processes of a job ends the data workers before this one could save.
+            if keeper.stop.is_set:
+                raise KeyboardInterrupt("stopped; the last checkpoint stands") from error
+            raise
+        finally:
+            parts.data.trainer = None
+    return Outcome(
+        step=trainer.global_step,
+        was_stopped=keeper.was_stopped,
+        best_step=keeper.best_step,
+        best_miou=keeper.best_miou,
+        seconds=keeper.state_dict()["seconds"],
+    )
+
+
+def _freeze_unreached(
+    model: Segmenter, config: RunSettings, progress: TrainProgress | None
+) -> bool:
+    """Freeze weights no step can reach, which DDP would wait for; ``False`` if none can be told."""
+    side = config.data.patch_px
+    probe = probe_step(model, batch_size=config.data.batch_size, patch=Size(side, side))
+    if probe is None:
+        return False
+    for name in probe.unreached:
+        model.get_parameter(name).requires_grad_(False)
+    if probe.unreached and progress is not None:
+        listed = ", ".join(probe.unreached[:3]) + (" ..." if len(probe.unreached) > 3 else "")
+        text = f"{len(probe.unreached)} weights get no gradient and stay as they are: {listed}"
+        progress(Notice(text=text))
+    return True
+
+
+def _keeper(
+    config: RunSettings, parts: RunParts, out: Path, progress: TrainProgress | None
+) -> RunKeeper:
+    classes = parts.spec.class_table
+    return RunKeeper(
+        config.train,
+        out=out,
+        columns=metric_columns(classes),
+        validator=_validator(config, parts, progress),
+        progress=progress,
+    )
+
+
+def _validator(
+    config: RunSettings, parts: RunParts, progress: TrainProgress | None
+) -> Validator | None:
+    if config.data.val_split is None:
+        return None
+    if config.data.val_mode == "scenes":
+        return SceneValidator(parts.data, precision=config.train.precision, progress=progress)
+    open_loader = parts.data.val_dataloader
+    return PatchValidator(open_loader, parts.spec.class_table, progress=progress)
+
+
+def _pace(trainer: Trainer, config: RunSettings, parts: RunParts) -> Pace:
+    per_batch = config.data.batch_size * trainer.world_size
+    return Pace(
+        patches_per_step=per_batch * config.optim.accumulate,
+        patches_per_epoch=per_batch * parts.data.batches_per_epoch(),
+    )

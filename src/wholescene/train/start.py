@@ -1,0 +1,98 @@
+"""Which weights a new run starts from."""
+
+from __future__ import annotations
+
+import torch
+
+from wholescene.errors import ConfigError, ModelFileError
+from wholescene.models import (
+    ModelSettings,
+    ModelSpec,
+    Segmenter,
+    build_segmenter,
+    load_encoder_weights,
+    load_model,
+)
+from wholescene.train.settings import TrainSettings
+
+__all__ = ["initial_model"]
+
+HEADS = ("head.", "auxiliary.")
+"""Parts whose tensors belong to the classes."""
+
+
+def initial_model(
+    spec: ModelSpec, model: ModelSettings, train: TrainSettings
+) -> tuple[Segmenter, str]:
+    """Build the network with random, pretrained or transferred weights.
+
+    Args:
+        spec: Description of the network.
+        model: Whether its encoder starts pretrained.
+        train: Seed of the random weights, and ``init_from``.
+
+    Returns:
+        The network, and one line on where its weights come from.
+
+    Raises:
+        ConfigError: If two settings want to start the encoder.
+        ModelFileError: If weights cannot be read or do not fit.
+    """
+    started = model.pretrained or model.weights is not None
+    if train.init_from is not None and started:
+        raise ConfigError(
+            f"train.init_from = {str(train.init_from)!r} and model.pretrained or model.weights "
+            "would both start the encoder; keep one"
+        )
+    torch.manual_seed(train.seed)
+    network = build_segmenter(
+        spec,
+        pretrained=model.pretrained,
+        weights=model.weights,
+        weights_bands=model.weights_bands,
+    )
+    if train.init_from is None:
+        return network, _describe(model)
+    if train.init_part == "all":
+        return network, _take_all(network, train)
+    report = load_encoder_weights(network, train.init_from)
+    return network, f"{report.matched} of {report.total} encoder tensors from {train.init_from}"
+
+
+def _describe(model: ModelSettings) -> str:
+    if model.weights is not None:
+        return f"encoder weights from {model.weights}"
+    return "timm's pretrained encoder" if model.pretrained else "random weights"
+
+
+def _take_all(network: Segmenter, train: TrainSettings) -> str:
+    """Copy every tensor that fits; only the head may differ, where the classes do."""
+    assert train.init_from is not None
+    source = load_model(train.init_from)
+    if source.spec.band_names != network.spec.band_names:
+        raise ModelFileError(
+            f"train.init_from = {str(train.init_from)!r} reads bands "
+            f"{list(source.spec.band_names)}, this run {list(network.spec.band_names)}; use the "
+            "same bands in the same order, or train.init_part encoder"
+        )
+    own = network.state_dict()
+    has_same_classes = source.spec.classes == network.spec.classes
+    fitting = {
+        name: value
+        for name, value in source.state_dict().items()
+        if name in own
+        and own[name].shape == value.shape
+        and (has_same_classes or not name.startswith(HEADS))
+    }
+    lacking = sorted(own.keys() - fitting.keys())
+    foreign = [name for name in lacking if not name.startswith(HEADS)]
+    if foreign:
+        raise ModelFileError(
+            f"train.init_from = {str(train.init_from)!r} fills {len(fitting)} of {len(own)} "
+            f"tensors; missing or of another shape: {', '.join(foreign[:5])}"
+            f"{' ...' if len(foreign) > 5 else ''}. Use the same model section, or train.init_part "
+            "encoder"
+        )
+    network.load_state_dict(fitting, strict=False)
+    fresh = f"; {len(lacking)} of the heads start afresh" if lacking else ""
+    return f"{len(fitting)} of {len(own)} tensors from {train.init_from}{fresh}"
