@@ -71,8 +71,8 @@ class ClassTable:
     def __post_init__(self) -> None:
         if not self.classes:
             raise LabelError("a class table needs at least one class")
-        for what, values in (("id", self.ids), ("name", self.names)):
-            repeated = sorted({str(v) for v in values if values.count(v) > 1})  # type: ignore[arg-type]
+        for what, values in (("id", [*map(str, self.ids)]), ("name", [*self.names])):
+            repeated = sorted({value for value in values if values.count(value) > 1})
             if repeated:
                 raise LabelError(f"class {what} {', '.join(repeated)} stands more than once")
         if self.ignore_id is not None and not 0 <= self.ignore_id <= MAX_ID:
@@ -116,13 +116,13 @@ class ClassTable:
         """Id written where a map has no data: the ignore id, else 255, else the first free id."""
         if self.ignore_id is not None:
             return self.ignore_id
-        taken = set(self.ids)
-        return next(i for i in (255, *range(MAX_ID + 1)) if i not in taken)
+        candidates: tuple[int, ...] = (255, *range(MAX_ID + 1))
+        return next(i for i in candidates if i not in self.ids)
 
     @property
     def map_dtype(self) -> str:
         """``"uint8"`` if every id a map may hold fits, else ``"uint16"``."""
-        return "uint8" if max(*self.ids, self.nodata_id) <= 255 else "uint16"
+        return "uint8" if max([*self.ids, self.nodata_id]) <= 255 else "uint16"
 
     def unknown_ids(self, ids: NDArray[np.integer]) -> dict[int, int]:
         """Ids in ``ids`` that are neither a class nor the ignore id, with their pixel counts."""
@@ -148,7 +148,7 @@ class ClassTable:
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high > MAX_ID:
             raise self._unknown(ids, where)
-        indices = self._index_of_id[ids]
+        indices: NDArray[np.int16] = self._index_of_id[ids]
         if (indices == _UNKNOWN).any():
             raise self._unknown(ids, where)
         return indices
@@ -156,7 +156,8 @@ class ClassTable:
     def to_ids(self, indices: NDArray[np.integer]) -> NDArray[np.unsignedinteger]:
         """Turn contiguous indices into raster ids; ``IGNORE_INDEX`` becomes ``nodata_id``."""
         # The last entry serves index -1.
-        return np.array([*self.ids, self.nodata_id], dtype=self.map_dtype)[indices]
+        ids: NDArray[np.unsignedinteger] = np.array([*self.ids, self.nodata_id], self.map_dtype)
+        return np.asarray(ids[indices])
 
     @cached_property
     def _index_of_id(self) -> NDArray[np.int16]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conftest import World, edit_json, make_world, model_spec, write_raster
+from small_world import World, edit_json, make_world, model_spec, write_raster
 from safetensors.torch import load_file, save_file
 
 from wholescene.cli import app

@@ -73,7 +73,7 @@ def test_the_rolling_buffer_gives_what_a_whole_canvas_would(
     for start, stop, part, weight in zip(starts, [*starts[1:], total], parts, weights, strict=True):
         canvas[:, start : start + window] += part * weight
         blender.add(part, start, 0, weight)
-        taken.append(blender.take(stop))
+        taken.append(blender.take(stop).clone())
     torch.testing.assert_close(torch.cat(taken, 1), canvas, rtol=1e-6, atol=1e-6)
 
 

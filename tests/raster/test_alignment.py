@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from affine import Affine
-from conftest import NORTH_UP, UTM, MakeRaster, ramp
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.warp import reproject, transform_bounds
+from toy_rasters import NORTH_UP, UTM, MakeRaster, ramp
 
 from wholescene.errors import RasterError
 from wholescene.geometry import Window, block_windows
@@ -50,6 +50,18 @@ def test_finer_pixels_are_averaged(make_raster: MakeRaster) -> None:
         values, valid = read_other(reader)
     np.testing.assert_allclose(values, [[4, 20]], rtol=1e-6)
     assert valid.all()
+
+
+def test_half_of_the_finer_pixels_must_be_there(make_raster: MakeRaster) -> None:
+    fine = np.array([[9, 9, 9, 9, 9, 3], [1, 3, 9, 1, 2, 3]], np.float32)
+    files = {
+        "image": make_raster(ramp(1, 3), "a.tif", transform=HALF),
+        "other": make_raster(fine, "b.tif", nodata=9),
+    }
+    with SceneReader(files, sources("average")) as reader:
+        values, valid = read_other(reader)
+    np.testing.assert_array_equal(valid, [[True, False, True]])
+    np.testing.assert_allclose(values, [[2, 0, 8 / 3]], rtol=1e-6)
 
 
 def test_bilinear_by_hand(make_raster: MakeRaster) -> None:
@@ -133,7 +145,8 @@ def test_a_pixel_does_not_depend_on_its_window(make_raster: MakeRaster) -> None:
                 )
 
 
-def test_reprojection_agrees_with_gdal(make_raster: MakeRaster) -> None:
+@pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic"])
+def test_reprojection_agrees_with_gdal(make_raster: MakeRaster, resampling: str) -> None:
     rows, cols = np.mgrid[:60, :60]
     other = np.hypot(rows - 20.0, cols - 30.0).astype(np.float32)  # smooth
     lonlat = Affine(1e-4, 0, -3.0005, 0, -1e-4, 41.5525)
@@ -144,12 +157,15 @@ def test_reprojection_agrees_with_gdal(make_raster: MakeRaster) -> None:
     expected = np.full((40, 40), np.nan, np.float32)
     reproject(
         other, expected, src_transform=lonlat, src_crs="EPSG:4326", dst_transform=NORTH_UP,
-        dst_crs=UTM, src_nodata=np.nan, dst_nodata=np.nan, resampling=Resampling.bilinear,
+        dst_crs=UTM, src_nodata=np.nan, dst_nodata=np.nan, resampling=Resampling[resampling],
     )  # fmt: skip
-    with SceneReader(files, sources("bilinear")) as reader:
+    with SceneReader(files, sources(resampling)) as reader:
         values, valid = read_other(reader)
     assert valid.mean() > 0.9
-    np.testing.assert_allclose(values[valid], expected[valid], atol=0.1)
+    both = valid & np.isfinite(expected)
+    assert both.mean() > 0.9
+    np.testing.assert_allclose(values[both], expected[both], atol=0.1)
+    assert np.abs(values - expected)[both].mean() < 0.05
 
 
 def test_large_ratios_are_read_in_parts(

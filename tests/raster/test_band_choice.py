@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import MakeRaster, ramp
+from toy_rasters import MakeRaster, ramp
 
 from wholescene.errors import RasterError
 from wholescene.geometry import Window
@@ -175,6 +175,8 @@ def test_per_band_files_are_found_by_their_names(make_raster: MakeRaster) -> Non
         assert first_pixels(reader) == [2, 3, 4]
     with SceneReader(paths, bands("x", "y", "z")) as reader:
         assert first_pixels(reader) == [4, 2, 3]
+    with SceneReader(paths) as reader:
+        assert reader.band_names == ("B04", "B02", "B03")
 
 
 def test_indices_count_through_several_files(make_raster: MakeRaster) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import MakeRaster
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_rasters import MakeRaster
 
 from wholescene.errors import LabelError, RasterError
 from wholescene.labels import ClassTable

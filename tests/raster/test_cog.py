@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from conftest import NORTH_UP, UTM, ramp
 from rasterio.crs import CRS
 from rio_cogeo import cog_validate
+from toy_rasters import NORTH_UP, UTM, ramp
 
 from wholescene.errors import OutputError, RasterError
 from wholescene.geometry import Size

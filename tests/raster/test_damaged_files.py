@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MakeRaster, ramp
+from toy_rasters import MakeRaster, ramp
 
 from wholescene.errors import RasterError
 from wholescene.geometry import Window
 from wholescene.raster import SceneReader, open_info
+from wholescene.raster.gdal import is_local
+from wholescene.raster.read import _split
 
 
 def refusal(path: Path | str) -> str:
@@ -104,3 +106,21 @@ def test_a_container_lists_what_it_holds(tmp_path: Path, make_raster: MakeRaster
     assert "a container of 2 rasters; give one of GPKG:" in refusal(geopackage)
     info = open_info(f"GPKG:{geopackage}:two")
     assert info.size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (Path("https://host/a/b.tif"), "https://host/a/b.tif"),
+        ("s3://bucket/b.tif", "s3://bucket/b.tif"),
+        ("/data/b.tif", "/data/b.tif"),
+        ("/vsizip//data/a.zip/b.tif", "/vsizip//data/a.zip/b.tif"),
+    ],
+)
+def test_addresses_keep_their_slashes(given: Path | str, meant: str) -> None:
+    assert _split(given) == (meant,)
+    assert is_local(meant) == (meant == "/data/b.tif")
+
+
+def test_subdatasets_are_no_files() -> None:
+    assert not is_local("SENTINEL2_L2A:/data/MTD.xml:10m:EPSG_32629")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from conftest import NORTH_UP, MakeRaster, ramp
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
+from toy_rasters import NORTH_UP, MakeRaster, ramp
 
 from wholescene.geometry import Size
 from wholescene.raster import GeoreferenceWarning, SceneReader, open_info

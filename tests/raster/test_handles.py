@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MakeRaster, ramp
 from rasterio.env import get_gdal_config, set_gdal_config
+from toy_rasters import MakeRaster, ramp
 
 from wholescene.geometry import Size, Window, block_windows
 from wholescene.labels import ClassTable

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import MakeRaster, ramp
+from toy_rasters import MakeRaster, ramp
 
 from wholescene.errors import InputError, LabelError, RasterError
 from wholescene.geometry import Size, Window

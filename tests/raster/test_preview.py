@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from conftest import MakeRaster, ramp
+from toy_rasters import MakeRaster, ramp
 
 from wholescene.errors import InputError, OutputError
-from wholescene.geometry import Size
-from wholescene.raster import read_preview, write_png
+from wholescene.geometry import Size, Window
+from wholescene.raster import SceneReader, read_preview, write_png
 from wholescene.raster.render import preview_size
 
 
@@ -69,6 +69,36 @@ def test_contrast_is_stretched_over_valid_pixels(make_raster: MakeRaster) -> Non
     # The 2nd percentile of 1000..1999 is 1020, the 98th 1979.
     assert rgb[60, 19, 0] == 0 and rgb[60, 981, 0] == 255
     assert abs(int(rgb[60, 500, 0]) - 127) <= 1
+
+
+def test_large_scenes_are_shown_from_their_overviews(
+    make_raster: MakeRaster, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(1, 250, (3, 64, 48)).repeat(16, 1).repeat(16, 2).astype(np.uint8)
+    pixels[:, :96] = 0
+    layout = {"driver": "COG", "blocksize": 128, "overview_resampling": "AVERAGE"}
+    path = make_raster(pixels, nodata=0, names=("a", "b", "c"), **layout)
+    plain = read_preview(make_raster(pixels, "plain.tif", nodata=0), 100)
+    with SceneReader(path, bands=["c", "a", "b"]) as reader:
+        coarse = reader.coarser(10)
+        assert coarse.size == Size(128, 96)
+        assert (coarse.band_names, coarse.gsd_m) == (("c", "a", "b"), 80)
+        assert reader.coarser(1.5) is reader
+        whole = Window.whole(coarse.size)
+        np.testing.assert_array_equal(coarse.read(whole).values[1], pixels[0, 4::8, 4::8])
+    np.testing.assert_array_equal(read_preview(path, 100), plain)
+    header = path.read_bytes()
+    path.write_bytes(header[: len(header) - 1000])  # full resolution comes last in a COG
+    np.testing.assert_array_equal(read_preview(path, 100), plain)
+
+
+def test_files_without_the_same_overviews_are_read_whole(make_raster: MakeRaster) -> None:
+    pixels = ramp(600, 600, dtype="uint16")
+    one = make_raster(pixels, "one.tif", driver="COG", blocksize=128)
+    two = make_raster(pixels, "two.tif")
+    with SceneReader([one, two]) as reader:
+        assert reader.coarser(4) is reader
 
 
 def test_constant_and_empty_scenes(make_raster: MakeRaster) -> None:

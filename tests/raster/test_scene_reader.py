@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from affine import Affine
-from conftest import NORTH_UP, MakeRaster, ramp
+from toy_rasters import NORTH_UP, MakeRaster, ramp
 
 from wholescene.errors import InputError, RasterError
 from wholescene.geometry import Size, Window

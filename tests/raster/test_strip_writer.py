@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from conftest import NORTH_UP, UTM, ramp
+from toy_rasters import NORTH_UP, UTM, ramp
 
 from wholescene.errors import InputError, OutputError
 from wholescene.geometry import Size, Window

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from affine import Affine
-from conftest import NORTH_UP, MakeRaster
 from rasterio.features import rasterize
+from toy_rasters import NORTH_UP, MakeRaster
 
 shapely = pytest.importorskip("shapely")
 pyogrio = pytest.importorskip("pyogrio")
@@ -86,8 +86,12 @@ def test_drawing_them_gives_the_map_back(
         np.testing.assert_array_equal(drawn, ids)
 
 
-def test_geojson_follows_its_standard(make_raster: MakeRaster, tmp_path: Path) -> None:
-    path = make_raster(BLOCKS, "map.tif", nodata=0)
+@pytest.mark.parametrize("south_up", [False, True])
+def test_geojson_follows_its_standard(
+    make_raster: MakeRaster, tmp_path: Path, south_up: bool
+) -> None:
+    transform = Affine(10, 0, 500_000, 0, 10 if south_up else -10, 4_600_000)
+    path = make_raster(BLOCKS, "map.tif", nodata=0, transform=transform)
     vectorize(path, tmp_path / "map.geojson", classes=CLASSES)
     text = json.loads((tmp_path / "map.geojson").read_text("utf-8"))
     assert "crs" not in text  # RFC 7946: longitude and latitude, nothing else

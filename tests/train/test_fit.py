@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from pathlib import Path
 
@@ -174,10 +175,16 @@ def test_clipping_bounds_the_step(make_config: MakeConfig, tiny: Dataset, tmp_pa
 
 
 def test_run_says_nothing_itself(
-    make_config: MakeConfig, tiny: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    make_config: MakeConfig,
+    tiny: Dataset,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    fit(make_config(train={"tensorboard": True}), tiny, tmp_path / "run")
+    with caplog.at_level(logging.INFO, "lightning.pytorch"):
+        fit(make_config(train={"tensorboard": True}), tiny, tmp_path / "run")
     assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
     assert list((tmp_path / "run/tensorboard").glob("events.*"))
 
 

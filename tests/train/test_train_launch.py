@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from tiny_dataset import MakeConfig, make_dataset
 
-from wholescene.config import RunConfig
+from wholescene.config import RunConfig, dump_config
 from wholescene.datasets import Dataset
 from wholescene.errors import InputError
 from wholescene.train import Notice, TrainMessage, TrainProgress, TrainStep, fit, read_metrics
@@ -96,5 +98,29 @@ def test_interrupted_processes_stop_together_and_resume(
     assert sent
     fit(config, even, tmp_path / "cut", resume=True)
     files = [tmp_path / name / "model/model.safetensors" for name in ("cut", "whole")]
+    first, second = (load_file(file) for file in files)
+    assert all(torch.equal(first[name], second[name]) for name in second)
+
+
+SCRIPT = """
+import sys
+from wholescene.config import load_config
+from wholescene.train import fit
+config = load_config(sys.argv[1])
+fit(config, config.data.dataset, sys.argv[2], resume=True)
+"""
+
+
+def test_torchrun_does_what_own_processes_do(
+    make_config: MakeConfig, even: Dataset, tmp_path: Path
+) -> None:
+    config = config_for(make_config, even, devices=2, batch_size=2, auxiliary=True)
+    dump_config(config, tmp_path / "config.yaml")
+    (tmp_path / "train.py").write_text(SCRIPT)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [str(tmp_path / name) for name in ("train.py", "config.yaml", "torchrun")]
+    subprocess.run([*launcher, *command], check=True, env=os.environ)
+    fit(config, even, tmp_path / "own")
+    files = [tmp_path / name / "model/model.safetensors" for name in ("torchrun", "own")]
     first, second = (load_file(file) for file in files)
     assert all(torch.equal(first[name], second[name]) for name in second)

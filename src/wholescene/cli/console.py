@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from wholescene.errors import WholesceneError
+from wholescene.progress import Progress
 
 __all__ = ["EXIT_INTERRUPTED", "EXIT_USER", "finish", "guard", "note", "progress", "show_debug"]
 
@@ -84,7 +85,7 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def progress(title: str, unit: str) -> Iterator[Callable[[float, float], None]]:
+def progress(title: str, unit: str) -> Iterator[Progress]:
     """Show done/total with rate and remaining time: a bar on a terminal, plain lines otherwise.
 
     Yields:
@@ -103,9 +104,9 @@ class _PlainLines:
     def __init__(self, title: str, unit: str) -> None:
         self._title, self._unit = title, unit
         self._start = self._last = time.monotonic()
-        self._first: float | None = None
+        self._first: int | None = None
 
-    def __call__(self, done: float, total: float) -> None:
+    def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
         if self._first is None:
             self._first = done
@@ -116,11 +117,12 @@ class _PlainLines:
         left = (total - done) / rate if rate > 0 else math.inf
         share = 100 * done / max(total, 1)
         remaining = f", {left:.0f} s left" if math.isfinite(left) and done < total else ""
-        note(f"{self._title}: {share:.0f} % ({rate:.3g} {self._unit}/s{remaining})")
+        pace = f" ({rate:.3g} {self._unit}/s{remaining})" if rate > 0 else ""
+        note(f"{self._title}: {share:.0f} %{pace}")
 
 
 @contextmanager
-def _bar(title: str, unit: str) -> Iterator[Callable[[float, float], None]]:
+def _bar(title: str, unit: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -134,7 +136,7 @@ def _bar(title: str, unit: str) -> Iterator[Callable[[float, float], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=None, rate="")
 
-        def update(done: float, total: float) -> None:
+        def update(done: int, total: int) -> None:
             speed = bar.tasks[0].speed
             rate = f"{speed:.3g} {unit}/s" if speed else ""
             bar.update(task, completed=done, total=total, rate=rate)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from wholescene.datasets.contract import Dataset, Statistics, write_spec
 from wholescene.datasets.table import SceneRecord
 from wholescene.errors import DatasetError
+from wholescene.progress import Progress
 from wholescene.raster.read import LabelReader, SceneReader
 from wholescene.raster.statistics import band_statistics, class_counts
 
 __all__ = ["compute_statistics", "dataset_overview", "store_statistics"]
-
-Progress = Callable[[int, int], None]
 
 _VALUES_AT_ONCE = 1 << 23  # hyperspectral scenes have hundreds of bands
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,14 +17,13 @@ from wholescene.datasets.table import SceneRecord
 from wholescene.errors import LabelError, WholesceneError
 from wholescene.geometry import Size, Window
 from wholescene.labels import ClassTable
+from wholescene.progress import Progress
 from wholescene.raster.footprint import Footprint, footprint
 from wholescene.raster.gdal import is_local
 from wholescene.raster.read import LabelReader, SceneReader
 from wholescene.raster.statistics import class_counts
 
 __all__ = ["verify"]
-
-Progress = Callable[[int, int], None]
 
 _TOLERANCE_PX = 0.5
 _VALUES_AT_ONCE = 1 << 22

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,11 +14,10 @@ from wholescene.evaluate.boundary import BoundaryTable, check_radius, erode_labe
 from wholescene.evaluate.confusion import ConfusionTable
 from wholescene.geometry import Size, block_windows
 from wholescene.labels import IGNORE_INDEX, ClassTable
+from wholescene.progress import Progress
 from wholescene.raster.read import LabelReader
 
 __all__ = ["SceneScore", "check_same_grid", "score_map"]
-
-Progress = Callable[[int, int], None]
 
 # Grids written by different tools differ in the last digits, never by this share of a pixel.
 _GRID_TOLERANCE_PX = 0.1

@@ -22,8 +22,8 @@ from wholescene.prediction.options import Options
 from wholescene.prediction.outputs import Outputs
 from wholescene.prediction.plan import SceneFiles, open_scene, scene_notes
 from wholescene.prediction.preview import write_preview
-from wholescene.prediction.progress import Progress
 from wholescene.prediction.views import Views
+from wholescene.progress import Progress
 from wholescene.raster import RowStore, SceneReader, free_disk_check, read_tags
 
 __all__ = ["PredictResult", "predict", "predict_many"]
@@ -248,5 +248,10 @@ def _share(progress: Progress, number: int, count: int) -> Progress:
 
 
 def _peak_rss_bytes() -> int:
+    """Highest resident memory; Linux's ru_maxrss may be that of the parent process instead."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -52,17 +52,19 @@ def _parse_band(band: int | str) -> BandSpec:
 
 
 def resolve_bands(
-    spec: SourceSpec, infos: Sequence[SceneInfo]
+    spec: SourceSpec, infos: Sequence[SceneInfo], *, by_position: bool = True
 ) -> tuple[tuple[BandSpec, ...], tuple[Band, ...]]:
     """Find the bands of a source in its files.
 
     An explicit index wins. The other bands are looked up by name if all their names are found,
-    else by wavelength if all are within 30 nm, else by position if there are as many data bands.
+    else by wavelength if all are within 30 nm, else by position if there are as many data bands
+    and none of the names is found: a file that has some of the bands lacks the others.
     With several files, indices and positions count through them in order.
 
     Args:
         spec: What is asked for; ``bands=None`` takes every data band.
         infos: The files of the source.
+        by_position: Whether bands may be found by position at all.
 
     Returns:
         The bands as specified, with names and wavelengths from the files where the spec gives
@@ -74,7 +76,11 @@ def resolve_bands(
     everything = _list_bands(infos)
     data = [band for band in everything if not band.info.is_alpha]
     if spec.bands is None:
-        return tuple(_spec_of(band, i) for i, band in enumerate(data)), tuple(data)
+        names = _names(data, infos)
+        specs = zip(names, data, strict=True)
+        return tuple(BandSpec(name=n, wavelength_nm=b.info.wavelength_nm) for n, b in specs), tuple(
+            data
+        )
     chosen: dict[int, Band] = {}
     for i, asked in enumerate(spec.bands):
         if asked.index is not None:
@@ -82,7 +88,9 @@ def resolve_bands(
     rest = [i for i in range(len(spec.bands)) if i not in chosen]
     wanted = [spec.bands[i] for i in rest]
     found = _by_name(wanted, data) or _by_wavelength(wanted, data)
-    if found is None and not chosen and len(wanted) == len(data):
+    known = {name for band in data for name in band.names}
+    is_foreign = by_position and not any(_plain(asked.name) in known for asked in wanted)
+    if found is None and is_foreign and not chosen and len(wanted) == len(data):
         found = data
     if found is None:
         raise RasterError(_not_found(spec, infos, everything))
@@ -109,9 +117,16 @@ def _plain(name: str) -> str:
     return name.strip().lower()
 
 
-def _spec_of(band: Band, position: int) -> BandSpec:
-    name = band.info.name if band.info.is_named else f"band_{position + 1}"
-    return BandSpec(name=name, wavelength_nm=band.info.wavelength_nm)
+def _names(bands: Sequence[Band], infos: Sequence[SceneInfo]) -> list[str]:
+    """Names from the files; of unnamed ones with a band each, the part in which they differ."""
+    stems = [re.split(r"[_\-. ]+", Path(info.path).stem) for info in infos]
+    tokens = list(zip(*stems, strict=True)) if len(set(map(len, stems))) == 1 else []
+    different = [token for token in tokens if len(set(token)) == len(infos)]
+    own = different[0] if len(infos) == len(bands) > 1 and len(different) == 1 else None
+    return [
+        band.info.name if band.info.is_named else own[i] if own else f"band_{i + 1}"
+        for i, band in enumerate(bands)
+    ]
 
 
 def _complete(asked: BandSpec, band: Band) -> BandSpec:
@@ -171,8 +186,8 @@ def _not_found(spec: SourceSpec, infos: Sequence[SceneInfo], bands: Sequence[Ban
     palette = " (its one band is a palette: gdal_translate -expand rgb makes colours of it)"
     return (
         f"{_files(infos)}: source {spec.name!r} needs {len(spec.bands or ())} bands ({asked}), but "
-        f"the file has {len(bands)}: {listed}{palette if infos[0].has_palette else ''}; neither "
-        "names, wavelengths nor the number of bands fit. Say which to take with --bands, as "
+        f"the file has {len(bands)}: {listed}{palette if infos[0].has_palette else ''}; names, "
+        "wavelengths or the number of bands do not fit. Say which to take with --bands, as "
         "1-based numbers, names or wavelengths such as 665nm"
     )
 

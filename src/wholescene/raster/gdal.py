@@ -141,23 +141,27 @@ class HandlePool:
 
     GDAL handles are bound to one thread. A pool may be shared by threads, pickled and inherited
     through ``fork``: each thread and each process opens its own.
+
+    Args:
+        options: Open options of the driver.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
+        self._options = options
         self._local = threading.local()
         self._tables: list[weakref.ref[_Handles]] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}
+        return self._options
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__()  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]
 
     def get(self, path: str) -> Any:
         """Give this thread's handle of ``path``."""
         table = self._table()
         if path not in table:
-            table[path] = open_dataset(path)
+            table[path] = open_dataset(path, **self._options)
         return table[path]
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,7 @@ from wholescene.errors import InputError, RasterError
 from wholescene.geometry import Size, Window
 from wholescene.raster.bands import parse_bands
 from wholescene.raster.gdal import HandlePool, cap_gdal_cache, gdal_env, is_local
-from wholescene.raster.georeference import ground_sampling_distance
+from wholescene.raster.georeference import Grid, compose, ground_sampling_distance
 from wholescene.raster.info import describe, open_info
 from wholescene.raster.labels import LabelReader
 from wholescene.raster.resize import Axis, resize_valid
@@ -87,14 +88,16 @@ class SceneReader:
         first = infos[0][0]
         self._grid = first.grid
         planned = [
-            SourceReader.plan(spec, found, self._grid)
-            for spec, found in zip(specs, infos, strict=True)
+            # Bands the user names are those, or none.
+            SourceReader.plan(spec, found, self._grid, by_position=bands is None or i > 0)
+            for i, (spec, found) in enumerate(zip(specs, infos, strict=True))
         ]
         if bands is not None and own_bands is not None:
             planned[0] = planned[0].called(own_bands)
         self._sources = tuple(planned)
         self.dtype: str = self._sources[0].dtype
         self.block_size: Size = first.block
+        self._overviews = first.overviews
         self.band_specs: tuple[BandSpec, ...] = _unique_names(self._sources)
         self.paths: tuple[Path, ...] = tuple(Path(path) for paths in by_source for path in paths)
         self._names = tuple(path for paths in by_source for path in paths)
@@ -172,6 +175,34 @@ class SceneReader:
         Files stored as rows are read by rows, so that no row is decoded twice.
         """
         yield from storage_windows(self.size, self.block_size, pixels)
+
+    def coarser(self, shrink: float) -> SceneReader:
+        """Read the files' overviews instead, for pictures of large scenes.
+
+        Args:
+            shrink: How many times coarser the pixels may be.
+
+        Returns:
+            A reader of the coarsest overviews that are fine enough; this one if there are none.
+        """
+        level = sum(factor <= shrink for factor in self._overviews) - 1
+        parts = [part for source in self._sources for part in source.parts]
+        # Overviews need not have masks.
+        if level < 0 or any(part.alignment is not None or part.has_mask for part in parts):
+            return self
+        handles = HandlePool(OVERVIEW_LEVEL=level)
+        try:
+            sizes = {handles.get(part.path).shape for part in parts}
+        except RasterError:  # a file with fewer overviews than the first
+            return self
+        if len(sizes) > 1:
+            return self
+        size = Size(*sizes.pop())
+        stretch = Affine.scale(self.size.width / size.width, self.size.height / size.height)
+        reader = copy(self)
+        reader._handles = handles
+        reader._grid = Grid(size, compose(self.transform, stretch), self.crs)
+        return reader
 
     def close(self) -> None:
         """Close the files; a later read opens them again."""

@@ -70,7 +70,11 @@ def read_preview(scene: SceneReader | str | Path, max_px: int) -> NDArray[np.uin
     if not isinstance(scene, SceneReader):
         with SceneReader(scene) as reader:
             return read_preview(reader, max_px)
-    pixels = scene.read(Window.whole(scene.size), out_size=preview_size(scene.size, max_px))
+    size = preview_size(scene.size, max_px)
+    coarse = scene.coarser(max(scene.size) / max_px)
+    pixels = coarse.read(Window.whole(coarse.size), out_size=size)
+    if coarse is not scene:
+        coarse.close()
     names = [name.lower() for name in scene.band_names]
     if {"red", "green", "blue"} <= set(names):
         shown = [names.index(name) for name in ("red", "green", "blue")]

@@ -54,7 +54,7 @@ class Axis:
         along = (-1,) + (1,) * (-1 - axis)
         # A pixel beyond the last one has no weight.
         pixels = np.minimum(pixels - first, values.shape[axis] - 1)
-        found = values.take(pixels[0], axis) * weights[0].reshape(along)
+        found: Values = values.take(pixels[0], axis) * weights[0].reshape(along)
         for pixel, weight in zip(pixels[1:], weights[1:], strict=True):
             found += values.take(pixel, axis) * weight.reshape(along)
         return found

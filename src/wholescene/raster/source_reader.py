@@ -87,13 +87,15 @@ class SourceReader:
     dtype: str
 
     @classmethod
-    def plan(cls, spec: SourceSpec, infos: Sequence[SceneInfo], grid: Grid) -> SourceReader:
-        """Find the bands of ``spec`` in its files.
+    def plan(
+        cls, spec: SourceSpec, infos: Sequence[SceneInfo], grid: Grid, *, by_position: bool = True
+    ) -> SourceReader:
+        """Find the bands of ``spec`` in its files, by position only if that is allowed.
 
         Raises:
             RasterError: If a band is missing or complex, or a file's grid does not fit.
         """
-        band_specs, bands = resolve_bands(spec, infos)
+        band_specs, bands = resolve_bands(spec, infos, by_position=by_position)
         if not bands:
             raise RasterError(f"{infos[0].path}: source {spec.name!r} has no data band")
         parts = []

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from wholescene.errors import RasterError
 from wholescene.labels import IGNORE_INDEX
+from wholescene.progress import Progress
 from wholescene.raster.labels import LabelReader
 from wholescene.raster.read import SceneReader
 
@@ -81,12 +82,15 @@ class Moments:
         )
 
 
-def band_statistics(readers: Iterable[SceneReader], *, block: int = 1024) -> BandStatistics:
+def band_statistics(
+    readers: Iterable[SceneReader], *, block: int = 1024, progress: Progress | None = None
+) -> BandStatistics:
     """Mean, spread and range of each band over the valid pixels of all scenes.
 
     Args:
         readers: Scenes with the same number of bands.
         block: Side of a window with as many pixels as are held at once.
+        progress: Called with the pixels read and those of the scene, for each scene anew.
 
     Raises:
         RasterError: If there is no scene, the numbers of bands differ, or a file is damaged.
@@ -101,9 +105,13 @@ def band_statistics(readers: Iterable[SceneReader], *, block: int = 1024) -> Ban
                 f"{reader.paths[0]}: {reader.num_bands} bands, but the scenes before have "
                 f"{num_bands}; statistics need the same bands in every scene"
             )
+        done = 0
         for window in reader.windows(pixels=block * block):
             pixels = reader.read(window)
             moments.add(pixels.values[:, pixels.valid])
+            done += window.size.area
+            if progress is not None:
+                progress(done, reader.size.area)
     if moments is None:
         raise RasterError("statistics need at least one scene, but none is given")
     return moments.result()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from wholescene.errors import InputError, LabelError, RasterError, UnsupportedError
 from wholescene.geometry import Window
 from wholescene.labels import MAX_ID, ClassTable
+from wholescene.progress import Progress
 from wholescene.raster.gdal import HandlePool, gdal_env
 from wholescene.raster.georeference import EARTH_FLATTENING, EARTH_RADIUS_M, map_points
 from wholescene.raster.info import SceneInfo, describe
@@ -41,6 +42,7 @@ def vectorize(
     min_area: float | None = None,
     simplify: float | None = None,
     band_rows: int | None = None,
+    progress: Progress | None = None,
 ) -> int:
     """Write the areas of equal class as polygons, without seams.
 
@@ -59,6 +61,7 @@ def vectorize(
         min_area: Leave out smaller polygons, in square metres.
         simplify: Straighten borders by about this many metres; the outline of the map stays.
         band_rows: Rows read at once; ``None`` chooses.
+        progress: Called with the rows read and all rows.
 
     Returns:
         Number of polygons.
@@ -84,7 +87,7 @@ def vectorize(
     vector_file.check_target(path, source.info.crs)
     _check_metres(source, min_area=min_area, simplify=simplify)
     # Borders with nodata are simplified like all others: as borders between two polygons.
-    found = tracing.stream_polygons(source.bands(band_rows, with_nodata=bool(simplify)))
+    found = tracing.stream_polygons(source.bands(band_rows, progress, with_nodata=bool(simplify)))
     if min_area is not None:
         found = _small_as_nodata(found, source, min_area)
     if simplify and source.info.gsd_m is not None:
@@ -123,7 +126,9 @@ class _Map:
             names = dict(zip(classes.ids, classes.names, strict=True))
         return cls(info, names, classes, handles)
 
-    def bands(self, band_rows: int | None, *, with_nodata: bool) -> Iterator[LabelBand]:
+    def bands(
+        self, band_rows: int | None, progress: Progress | None = None, *, with_nodata: bool
+    ) -> Iterator[LabelBand]:
         """Read the map from top to bottom; without data it holds ``NODATA`` or is not kept."""
         from wholescene.raster.polygons import LabelBand
 
@@ -137,6 +142,8 @@ class _Map:
             ids = read_pixels(self.info.path, self.handles, window, (band.index,))[0]
             known, keep = self._checked(ids)
             yield LabelBand(row, known, keep | with_nodata)
+            if progress is not None:
+                progress(row + height, size.height)
 
     def rows(self, polygons: Polygons) -> Rows:
         """Bring polygons into map coordinates and give them names and areas."""

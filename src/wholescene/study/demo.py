@@ -16,6 +16,7 @@ from wholescene.errors import OutputError
 from wholescene.evaluate import build_report
 from wholescene.losses import LossSettings
 from wholescene.models import ModelSettings
+from wholescene.progress import Progress
 from wholescene.study.evaluation import evaluate_split
 from wholescene.study.scoring import describe_scores
 from wholescene.study.training import narrate
@@ -27,7 +28,7 @@ SCENES = 6
 SIDE_PX = 1024
 STEPS = 260
 
-Bar = Callable[[str, str], AbstractContextManager[Callable[[float, float], None]]]
+Bar = Callable[[str, str], AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,10 @@ from wholescene.evaluate import (
 )
 from wholescene.models import Segmenter, load_model
 from wholescene.prediction import predict
+from wholescene.progress import Progress
 from wholescene.study.scoring import describe_scores
 
 __all__ = ["evaluate_split"]
-
-Progress = Callable[[float, float], None]
 
 
 def evaluate_split(

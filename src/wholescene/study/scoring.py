@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,10 @@ from wholescene.datasets import load_dataset
 from wholescene.errors import InputError
 from wholescene.evaluate import score_map, scores_document, write_scores
 from wholescene.labels import ClassTable, LabelClass
+from wholescene.progress import Progress
 from wholescene.raster import read_class_names, read_palette
 
 __all__ = ["classes_of_map", "describe_scores", "score_files"]
-
-Progress = Callable[[int, int], None]
 
 
 def score_files(

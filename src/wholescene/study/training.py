@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from wholescene.config import load_config
+from wholescene.progress import Progress
 from wholescene.train import Notice, RunResult, TrainMessage, TrainStep, Validated, fit, plan
 
 __all__ = ["describe_run", "narrate", "train_run"]
 
-Progress = Callable[[float, float], None]
 Say = Callable[[str], None]
 
 

@@ -134,14 +134,14 @@ def _find_start(config: RunSettings, out: Path, *, resume: bool) -> int:
         OutputError: If there is something in ``out`` and nothing may be resumed.
         ResumeError: If what is there cannot be continued.
     """
+    if find_ranks().rank > 0:
+        # Rank 0 checks for all, and may be filling the folder just now.
+        return _saved_step(out) if resume else 0
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file; give --out a folder")
-    rank_files = out.is_dir() and any(out.iterdir())
-    if not rank_files:
+    if not out.is_dir() or not any(out.iterdir()):
         return 0
     if not resume:
-        if find_ranks().rank > 0:
-            return 0  # rank 0 may have made it just now, and refuses for all
         raise OutputError(
             f"{out} is not empty; continue the run in it with --resume, or choose another --out"
         )
@@ -151,9 +151,12 @@ def _find_start(config: RunSettings, out: Path, *, resume: bool) -> int:
             "--out"
         )
     check_same_run(config, out)
-    if not (out / LAST).exists():
-        return 0
-    return int(read_checkpoint(out / LAST)["global_step"])
+    return _saved_step(out)
+
+
+def _saved_step(out: Path) -> int:
+    """Step of the last checkpoint; 0 if the run was cut short before its first."""
+    return int(read_checkpoint(out / LAST)["global_step"]) if (out / LAST).exists() else 0
 
 
 def _open_run(config: RunSettings, out: Path, start: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from affine import Affine
@@ -14,6 +14,7 @@ from wholescene.datasets.synthetic.scene import BLOCK, IGNORE_ID, SyntheticScene
 from wholescene.datasets.table import SceneRecord
 from wholescene.errors import InputError
 from wholescene.geometry import Size, Window
+from wholescene.progress import Progress
 from wholescene.raster.source import SourceSpec
 from wholescene.raster.write import StripWriter
 
@@ -36,8 +37,6 @@ _COLORS = {
     Label.BUILDING: (200, 40, 40),
     Label.VEHICLE: (255, 0, 255),
 }
-
-Progress = Callable[[int, int], None]
 
 
 def class_entries() -> tuple[ClassEntry, ...]:
