@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from small_world import World, edit_json, make_world, model_spec, write_raster
 from safetensors.torch import load_file, save_file
+from small_world import World, edit_json, make_world, model_spec, write_raster
 
 from wholescene.cli import app
 from wholescene.models import build_segmenter, save_model
@@ -222,7 +222,10 @@ CASES = [
     Case("two scenes of one name", _same_names),
     Case("resume under other settings", _resume_other),
     Case("network that gives NaN", _nan_weights),
-    Case("model that does not exist", lambda w: predict(w)[:2] + ["--model", "none", "--out", "m.tif"]),
+    Case(
+        "model that does not exist",
+        lambda w: [*predict(w)[:2], "--model", "none", "--out", "m.tif"],
+    ),
     Case("model without a tensor", _missing_tensor),
     Case("truncated weights", _truncated_weights),
     Case("unknown key in model.json", _model_key),
@@ -290,9 +293,9 @@ def message(case: Case, root: Path) -> tuple[int, str]:
 
 HEADER = """# Bad input and what is said
 
-Every row is a test (`tests/cli/test_bad_inputs.py`); the message is what the command prints on stderr, `DIR` standing
-for the folder. Exit code 2, no traceback (`--debug` shows one), nothing under the final name. Made by
-`python tests/cli/bad_inputs.py > docs/errors.md`.
+Every row is a test (`tests/cli/test_bad_inputs.py`); the message is what the command prints on
+stderr, `DIR` standing for the folder. Exit code 2, no traceback (`--debug` shows one), nothing
+under the final name. Made by `python tests/cli/bad_inputs.py > docs/errors.md`.
 
 A scene without any valid pixel, or with NaN, is no error: such pixels are nodata in the map.
 

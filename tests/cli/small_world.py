@@ -53,7 +53,9 @@ class World:
         return self.root / "run.yaml"
 
 
-def write_raster(path: Path, pixels: np.ndarray, *, nodata: float | None = None, east: int = 0) -> Path:
+def write_raster(
+    path: Path, pixels: np.ndarray, *, nodata: float | None = None, east: int = 0
+) -> Path:
     """Write (bands, h, w) in EPSG:32633."""
     bands = BANDS if len(pixels) == len(BANDS) else ()
     with StripWriter(
@@ -83,7 +85,9 @@ def make_world(root: Path) -> World:
             write_raster(root / "data" / f"{split}_label.tif", label, east=east),
         )
         scenes.append(
-            SceneRecord(id=split, split=split, files={"image": (files[0],)}, labels={"label": files[1]})
+            SceneRecord(
+                id=split, split=split, files={"image": (files[0],)}, labels={"label": files[1]}
+            )
         )
     spec = DatasetSpec(
         name="two",

@@ -113,7 +113,10 @@ def test_one_file_per_band_and_sources_by_name_are_one_scene(
     make_scene: MakeScene, tmp_path: Path
 ) -> None:
     pixels = noise(40, 30)
-    bands = [make_scene(pixels=pixels[i : i + 1], name=f"band{i}.tif") for i in range(3)]
+    bands = [
+        make_scene(pixels=pixels[i : i + 1], name=f"band{i}.tif", names=(f"b{i}",))
+        for i in range(3)
+    ]
     whole = make_scene(pixels=pixels)
     joined = ";".join(map(str, bands))
     results = predict_many([joined, {"image": [whole]}], pixel_model(), tmp_path / "maps")

@@ -45,6 +45,7 @@ MakeScene = Callable[..., Path]
         ({"tta": "mirror"}, InputError, r"'mirror' is unknown"),
         ({"probabilities": "uint9"}, InputError, r"'uint9'"),
         ({"bands": (1, 2)}, (ModelFileError, RasterError), r"2 bands"),
+        ({"bands": ("red", "b1", "b2")}, RasterError, r"red"),
         ({"bands": (1, 2, 9)}, RasterError, r"9"),
     ],
 )
