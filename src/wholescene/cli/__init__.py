@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -68,4 +69,7 @@ app.add_typer(models.app, name="models", help="List encoders and decoders; show 
 
 def main() -> None:
     """Run the command line."""
+    # Before torch loads: threads that wait by spinning take the processor from everyone else on a
+    # busy machine, and made training there 3.5 times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()

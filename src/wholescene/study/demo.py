@@ -26,7 +26,7 @@ __all__ = ["DemoResult", "run_demo"]
 
 SCENES = 6
 SIDE_PX = 1024
-STEPS = 260
+STEPS = 200
 
 Bar = Callable[[str, str], AbstractContextManager[Progress]]
 
