@@ -23,7 +23,7 @@ demo: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/codespell src tests docs benchmarks configs README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/codespell src docs benchmarks configs README.md CHANGELOG.md CONTRIBUTING.md
 
 types: install
 	$(BIN)/mypy

@@ -315,3 +315,32 @@ def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with open_store(tmp_path / "s") as store:
         store.write_rows("labels", 0, rows("labels", 0, 40))
         np.testing.assert_array_equal(held(store, "labels"), rows("labels", 0, 40))
+
+
+@pytest.mark.parametrize("deleted", range(4))
+def test_a_removal_that_is_killed_halfway_can_be_started_afresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deleted: int
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    left = [deleted]
+    unlink = Path.unlink
+
+    def dying(path: Path, missing_ok: bool = False) -> None:
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        unlink(path, missing_ok=missing_ok)
+
+    products = {"classes": (1, "uint8"), "uncertainty": (1, "uint8")}
+    with RowStore(tmp_path / "s", products, Size(3, 4), {"a": 1}, False) as store:
+        for product in products:
+            store.write_rows(product, 0, np.ones((1, 3, 4), np.uint8))
+        store.commit(3)
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(Path, "unlink", dying)
+            store.remove()
+            raise Killed  # all four files were deleted
+    with RowStore(tmp_path / "s", products, Size(3, 4), {"a": 1}, True) as again:
+        assert again.rows_done == (3 if deleted == 0 else 0)

@@ -53,28 +53,38 @@ class RowBlender:
     def __init__(self, num_classes: int, height: int, width: int) -> None:
         self._sums = torch.zeros(num_classes, height, width)
         self._top = 0
+        self._taken = 0
 
     def start(self, row: int) -> None:
         """Forget everything; the first row held is ``row``."""
         self._sums.zero_()
-        self._top = row
+        self._top, self._taken = row, 0
 
     def add(self, probabilities: Tensor, row: int, col: int, weight: Tensor) -> None:
         """Add a window, (K, h, w), times its weight, (h, w)."""
+        self._roll()
         _, height, width = probabilities.shape
         place = self._sums[:, row - self._top : row - self._top + height, col : col + width]
         place.addcmul_(probabilities[:, : place.shape[1], : place.shape[2]], weight)
 
     def take(self, stop: int) -> Tensor:
-        """Rows from the top to ``stop``, (K, rows, width); they leave the buffer."""
-        count = stop - self._top
-        done = self._sums[:, :count].clone()
+        """Rows from the top to ``stop``, (K, rows, width), which no window will reach any more.
+
+        They are lent, not copied: look at them before the next call.
+        """
+        self._roll()
+        self._taken = stop - self._top
+        return self._sums[:, : self._taken]
+
+    def _roll(self) -> None:
+        """Let the rows taken leave the buffer."""
+        count, self._taken = self._taken, 0
+        if not count:
+            return
         rest = self._sums.shape[1] - count
-        if rest:
-            # Row by row groups: source and target overlap when little is handed out.
-            for first in range(0, rest, count):
-                last = min(first + count, rest)
-                self._sums[:, first:last] = self._sums[:, first + count : last + count]
+        # Row by row groups: source and target overlap when little is handed out.
+        for first in range(0, rest, count):
+            last = min(first + count, rest)
+            self._sums[:, first:last] = self._sums[:, first + count : last + count]
         self._sums[:, rest:] = 0
-        self._top = stop
-        return done
+        self._top += count

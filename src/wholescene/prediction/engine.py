@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wholescene.errors import InputError, UnsupportedError
 from wholescene.geometry import Size, Window
@@ -16,7 +16,7 @@ from wholescene.models import Segmenter, normalise
 from wholescene.prediction.views import Views
 from wholescene.raster import Pixels, SceneReader
 
-__all__ = ["DEVICES", "PRECISIONS", "Band", "Engine", "Forward", "find_device"]
+__all__ = ["DEVICES", "PRECISIONS", "Band", "Engine", "Forward", "borrowed", "find_device"]
 
 PRECISIONS = {
     "float32": torch.float32,
@@ -28,7 +28,7 @@ DEVICES = "auto, cpu, cuda or cuda:N"
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Finished rows of a map, over the whole width.
+    """Finished rows of a map, over the whole width; lent until the next band is asked for.
 
     Args:
         row_off: First row.
@@ -37,6 +37,16 @@ class Band:
 
     row_off: int
     probabilities: Tensor
+
+    @property
+    def row_stop(self) -> int:
+        """One past the last row."""
+        return self.row_off + self.probabilities.shape[1]
+
+    def parts(self, rows: int) -> Iterator[Band]:
+        """Cut into bands of so many rows, so that what is made of each stays small."""
+        for first in range(0, self.probabilities.shape[1], rows):
+            yield Band(self.row_off + first, self.probabilities[:, first : first + rows])
 
 
 class Engine(Protocol):
@@ -62,7 +72,7 @@ class Forward:
     """From pixels to probabilities on a device.
 
     Args:
-        model: The network.
+        model: The network, on ``device`` and in evaluation mode; see ``borrowed``.
         device: Where it runs.
         precision: One of ``PRECISIONS``.
         views: Test-time augmentation.
@@ -73,7 +83,7 @@ class Forward:
     ) -> None:
         self.spec = model.spec
         self.device = device
-        self._model = model.to(device).eval()
+        self._model = model
         self._precision = precision
         self._views = views
 
@@ -107,8 +117,18 @@ class Forward:
             )
 
     def _probabilities(self, image: Tensor) -> Tensor:
+        if image.device.type == "cpu":
+            # oneDNN convolves in this order; in any other it keeps a second copy of each layer.
+            image = image.contiguous(memory_format=torch.channels_last)
         with self._autocast():
             logits = self._model(image)
+        expected = (len(image), len(self.spec.classes), *image.shape[2:])
+        if logits.shape != expected:
+            raise InputError(
+                f"the network turns an image of {tuple(image.shape)} into logits of "
+                f"{tuple(logits.shape)}, but its {len(self.spec.classes)} classes need {expected}; "
+                "let it give one plane per class, as high and wide as the image"
+            )
         probabilities: Tensor = logits.float().softmax(1)
         return probabilities
 
@@ -116,6 +136,20 @@ class Forward:
         if self._precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, PRECISIONS[self._precision])
+
+
+@contextmanager
+def borrowed(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Bring a model to a device and into evaluation mode, and give it back as it was."""
+    modes = {module: module.training for module in model.modules()}
+    home = next((p.device for p in model.parameters()), device)
+    model.to(device).eval()
+    try:
+        yield
+    finally:
+        model.to(home)
+        for module, training in modes.items():
+            module.training = training
 
 
 def find_device(name: str) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from wholescene.labels import IGNORE_INDEX, ClassTable
 from wholescene.prediction.options import Options
 from wholescene.raster import RowStore, SceneReader, write_band_cog, write_label_cog
 
-__all__ = ["Outputs"]
+__all__ = ["Outputs", "refuse_overwriting"]
 
 CLASSES, PROBABILITIES, UNCERTAINTY = "classes", "probabilities", "uncertainty"
 SHARE_NODATA = 255
@@ -62,17 +63,34 @@ class Outputs:
             found[UNCERTAINTY] = (1, "uint8")
         return found
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Final names of all rasters."""
+        return tuple(self.file(product) for product in self.products)
+
     def file(self, product: str) -> Path:
         """Final name of a raster."""
         if product == CLASSES:
             return self.path
         return self.path.with_name(f"{self.path.stem}_{product}.tif")
 
+    @property
+    def held_bytes(self) -> int:
+        """Disk that an unfinished map already takes."""
+        files = self.folder.glob("*.raw") if self.folder.is_dir() else ()
+        # Files are sparse until their rows are written: blocks count, not lengths.
+        return sum(getattr(file.stat(), "st_blocks", 0) * 512 for file in files)
+
     def disk_bytes(self, size: Size) -> int:
         """Most that unfinished and finished rasters can take together."""
         raw = sum(b * np.dtype(dtype).itemsize for b, dtype in self.products.values()) * size.area
         # Raw rows, the compressed copy with its overviews, and what GDAL needs to make them.
         return int(raw * (1 + 4 / 3 + 1 / 3)) + (1 << 20)
+
+    def file_bytes(self, size: Size) -> int:
+        """Most that a single file can take."""
+        rows = [b * np.dtype(dtype).itemsize for b, dtype in self.products.values()]
+        return max(rows) * size.area * 4 // 3 + (1 << 20)
 
     def put(
         self, store: RowStore, row_off: int, probabilities: Tensor, valid: NDArray[np.bool_]
@@ -126,6 +144,21 @@ class Outputs:
         values = probabilities.numpy().copy()
         values[:, ~valid] = np.nan
         return values
+
+
+def refuse_overwriting(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Make sure that no output is an input.
+
+    Raises:
+        InputError: Naming the file.
+    """
+    inputs = {path.resolve() for path in inputs}
+    for path in outputs:
+        if path.resolve() in inputs:
+            raise InputError(
+                f"{path} is a scene that is read, and would be overwritten; choose another name or "
+                "folder with --out"
+            )
 
 
 def _as_bytes(shares: Tensor, valid: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from wholescene import __version__
 from wholescene.errors import InputError, OutputError, WholesceneError
 from wholescene.geometry import Window
 from wholescene.models import Segmenter, load_model, model_id
-from wholescene.prediction.engine import Engine, Forward, find_device
+from wholescene.prediction.engine import Band, Engine, Forward, borrowed, find_device
+from wholescene.prediction.heap import release_freed_memory
 from wholescene.prediction.options import Options
-from wholescene.prediction.outputs import Outputs
+from wholescene.prediction.outputs import Outputs, refuse_overwriting
 from wholescene.prediction.plan import SceneFiles, open_scene, scene_notes
 from wholescene.prediction.preview import write_preview
 from wholescene.prediction.views import Views
@@ -27,6 +29,11 @@ from wholescene.progress import Progress
 from wholescene.raster import RowStore, SceneReader, free_disk_check, read_tags
 
 __all__ = ["PredictResult", "predict", "predict_many"]
+
+ROWS_AT_ONCE = 128
+"""Rows turned into classes and bytes at once."""
+
+NO_DATA = "the scene has no valid pixel, so the map is all nodata; check its nodata value and mask"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,15 +103,19 @@ def predict(
     network = load_model(model) if isinstance(model, str | Path) else model
     outputs = Outputs(Path(out), network.spec.class_table, options)
     with open_scene(scene, network.spec, options) as reader:
+        pictures = () if preview is None else (Path(preview),)
+        refuse_overwriting((*outputs.files, *pictures), reader.paths)
         engine = options.build_engine(reader.size)
         making = _making(reader, network, options, device)
+        notes = scene_notes(reader, network.spec)
         mapped = 0
         if not (resume and _is_done(outputs, making)):
             forward = Forward(network, device, options.precision, Views.parse(options.tta))
-            mapped = _map(reader, engine, forward, outputs, making, resume, progress)
-        if preview is not None:
-            write_preview(Path(preview), reader, outputs.path, outputs.classes)
-        notes = scene_notes(reader, network.spec)
+            with borrowed(network, device):
+                mapped, has_data = _map(reader, engine, forward, outputs, making, resume, progress)
+            notes = notes if has_data else (*notes, NO_DATA)
+        for picture in pictures:
+            write_preview(picture, reader, outputs.path, outputs.classes)
     seconds = time.monotonic() - started
     return PredictResult(
         engine=options.engine_name,
@@ -136,9 +147,10 @@ def predict_many(
         InputError: If no scene is given or two would have one name, before any work.
         WholesceneError: If scenes failed, naming each with its reason.
     """
-    Options(**settings)
+    options = Options(**settings)
     targets = _targets(scenes, Path(out_dir))
     network = load_model(model) if isinstance(model, str | Path) else model
+    _check_apart(targets, network, options)
     results: list[PredictResult] = []
     failures: list[str] = []
     for number, (target, scene) in enumerate(targets.items()):
@@ -165,25 +177,41 @@ def _map(
     making: Mapping[str, Any],
     resume: bool,
     progress: Progress | None,
-) -> int:
-    """Run the engine, store rows as they are finished, publish; give the pixels mapped."""
+) -> tuple[int, bool]:
+    """Run the engine, store rows as they are finished, publish.
+
+    Returns:
+        Pixels mapped, and whether the scene has any data.
+    """
     size = reader.size
-    free_disk_check(outputs.path.parent, outputs.disk_bytes(size))
+    needed = max(0, outputs.disk_bytes(size) - outputs.held_bytes)
+    free_disk_check(outputs.path.parent, needed, file_bytes=outputs.file_bytes(size))
+    has_data = False
     with RowStore(outputs.folder, outputs.products, size, making, resume) as store:
         first = store.rows_done
         if first < size.height:
             # Closed at once on Ctrl-C, so that the reading thread ends before the files do.
             with closing(engine.bands(reader, forward, first)) as bands:
                 for band in bands:
-                    rows = band.probabilities.shape[1]
-                    window = Window(row_off=band.row_off, col_off=0, height=rows, width=size.width)
-                    outputs.put(store, band.row_off, band.probabilities, reader.valid(window))
-                    store.commit(window.row_stop)
+                    for part in band.parts(ROWS_AT_ONCE):
+                        valid = _valid_rows(reader, part)
+                        has_data = has_data or bool(valid.any())
+                        outputs.put(store, part.row_off, part.probabilities, valid)
+                    store.commit(band.row_stop)
+                    release_freed_memory()
                     if progress is not None:
-                        progress(window.row_stop * size.width, size.area)
+                        progress(band.row_stop * size.width, size.area)
         outputs.publish(store, reader, _tags(making))
         store.remove()
-    return (size.height - first) * size.width
+    # Rows of an earlier call are looked at only if this one saw nothing.
+    above = (w for w in reader.windows() if w.row_off < first)
+    has_data = has_data or any(reader.valid(window).any() for window in above)
+    return (size.height - first) * size.width, has_data
+
+
+def _valid_rows(reader: SceneReader, band: Band) -> NDArray[np.bool_]:
+    rows = slice(band.row_off, band.row_stop)
+    return reader.valid(Window.from_slices(rows, slice(0, reader.size.width)))
 
 
 def _making(
@@ -207,10 +235,9 @@ def _tags(making: Mapping[str, Any]) -> dict[str, str]:
 def _is_done(outputs: Outputs, making: Mapping[str, Any]) -> bool:
     """Whether every output is there and says it was made just so."""
     wanted = _tags(making)
-    files = [outputs.file(product) for product in outputs.products]
-    if outputs.folder.exists() or not all(file.is_file() for file in files):
+    if outputs.folder.exists() or not all(file.is_file() for file in outputs.files):
         return False
-    return all(wanted.items() <= read_tags(file).items() for file in files)
+    return all(wanted.items() <= read_tags(file).items() for file in outputs.files)
 
 
 def _targets(scenes: Sequence[SceneFiles], folder: Path) -> dict[Path, SceneFiles]:
@@ -230,12 +257,36 @@ def _targets(scenes: Sequence[SceneFiles], folder: Path) -> dict[Path, SceneFile
     return targets
 
 
-def _stem(scene: SceneFiles) -> str:
+def _check_apart(targets: Mapping[Path, SceneFiles], model: Segmenter, options: Options) -> None:
+    """Refuse files that would be written twice, or written over a scene, before any work."""
+    inputs = [path for scene in targets.values() for path in _paths(scene)]
+    owners: dict[Path, Path] = {}
+    for target in targets:
+        files = Outputs(target, model.spec.class_table, options).files
+        refuse_overwriting(files, inputs)
+        for file in files:
+            if file in owners:
+                raise InputError(
+                    f"{file} would be written for both {owners[file]} and {target}; map the two "
+                    "scenes in two calls with different --out"
+                )
+            owners[file] = target
+
+
+def _paths(scene: SceneFiles) -> Iterator[Path]:
+    """Files of a scene, whichever way they are given."""
     if isinstance(scene, Mapping):
-        return _stem(next(iter(scene.values())))
-    if isinstance(scene, Sequence) and not isinstance(scene, str):
-        return _stem(scene[0])
-    return Path(str(scene).split(";")[0]).stem
+        for files in scene.values():
+            yield from _paths(files)
+    elif isinstance(scene, Sequence) and not isinstance(scene, str):
+        for file in scene:
+            yield from _paths(file)
+    else:
+        yield from map(Path, str(scene).split(";"))
+
+
+def _stem(scene: SceneFiles) -> str:
+    return next(_paths(scene)).stem
 
 
 def _share(progress: Progress, number: int, count: int) -> Progress:
@@ -253,5 +304,9 @@ def _peak_rss_bytes() -> int:
     if status.exists():
         line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows keeps no such count
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

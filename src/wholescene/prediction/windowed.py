@@ -18,8 +18,8 @@ from wholescene.raster import Pixels, SceneReader
 
 __all__ = ["WindowedEngine"]
 
-READ_AHEAD = 2
-"""Batches read while the network works on another."""
+READ_AHEAD = 1
+"""Batches that wait, read, besides the one being read and the one the network works on."""
 
 Batch = tuple[list[Window], Tensor]
 
@@ -118,10 +118,11 @@ class WindowedEngine:
                 window = Window(
                     row_off=row, col_off=col, height=self.block.height, width=self.block.width
                 )
-                if not reader.valid(window).any():
+                found = reader.read(window)
+                if not found.valid.any():
                     continue
                 windows.append(window)
-                pixels.append(reader.read(window))
+                pixels.append(found)
                 if len(windows) == self.batch:
                     yield windows, forward.prepare(pixels)
                     windows, pixels = [], []

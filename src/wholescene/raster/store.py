@@ -137,7 +137,8 @@ class RowStore:
 
     def remove(self) -> None:
         """Delete the store, once what it holds has become a map."""
-        names = [*(self.path(product) for product in self._products), self.folder / JOURNAL]
+        # The journal goes first: without it what is left of a killed removal is no store.
+        names = [self.folder / JOURNAL, *(self.path(product) for product in self._products)]
         # The lock goes last: without it another process could start in a half-removed folder.
         self._close_files()
         for name in [*names, self.folder / LOCK]:
