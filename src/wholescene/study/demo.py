@@ -26,7 +26,7 @@ __all__ = ["DemoResult", "run_demo"]
 
 SCENES = 6
 SIDE_PX = 1024
-STEPS = 200
+STEPS = 300
 
 Bar = Callable[[str, str], AbstractContextManager[Progress]]
 
@@ -137,10 +137,12 @@ def _config(dataset: Path) -> RunConfig:
             decoder="unet",
             decoder_options={"channels": (128, 64, 32, 16, 16)},
         ),
-        loss=LossSettings(terms={"cross_entropy": 1.0, "dice": 0.5}),
-        optim=OptimSettings(lr=1e-3, warmup_steps=20, schedule="cosine"),
+        loss=LossSettings(
+            terms={"cross_entropy": 1.0, "dice": 0.5}, class_weights="inverse_sqrt_frequency"
+        ),
+        optim=OptimSettings(lr=2e-3, warmup_steps=20, schedule="cosine"),
         train=TrainSettings(
-            steps=STEPS, validate_every=100, ema=EmaSettings(decay=0.98), tensorboard=False
+            steps=STEPS, validate_every=150, ema=EmaSettings(decay=0.98), tensorboard=False
         ),
     )
 

@@ -1,0 +1,273 @@
+"""Trace a module at the scene's shape without computing or allocating anything.
+
+``torch.export`` runs the module on a tensor that has the scene's shape but no memory, so that
+everything the module derives from the size, internal padding included, is in the graph.
+"""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from wholescene.errors import InputError, UnsupportedError
+from wholescene.spatial.graph import Graph, Ref, Value, run_op
+
+__all__ = ["Output", "capture"]
+
+Output = str | int | None
+aten = torch.ops.aten
+
+_FOLDED_BYTES = 64 << 20
+"""Values that do not depend on the image are computed at once up to this size."""
+
+
+def capture(
+    module: nn.Module,
+    shape: Sequence[int],
+    *,
+    dtype: torch.dtype = torch.float32,
+    output: Output = None,
+) -> Graph:
+    """Trace an evaluated module.
+
+    Args:
+        module: Maps ``(B, C, H, W)`` to ``(B, K, H', W')``.
+        shape: Shape of the scene.
+        dtype: Type of the image.
+        output: Picks from a module that returns a dict, tuple or object.
+
+    Raises:
+        InputError: If the module is in training mode.
+        UnsupportedError: If it cannot be traced at this shape.
+    """
+    if module.training:
+        raise InputError("the module is in training mode; call module.eval() first")
+    picked = _Picked(module, output).eval()
+    try:
+        device = next(iter(module.parameters()), torch.empty(0)).device
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            image = torch.empty(tuple(shape), dtype=dtype, device=device)
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(picked, (image,), strict=False)
+            program = program.run_decompositions({})
+    except InputError:
+        raise
+    except Exception as error:  # the module is foreign code: it may raise anything
+        raise UnsupportedError(
+            f"{type(module).__name__} cannot be traced at shape {tuple(shape)}: "
+            f"{_reason(error)}. It must accept this shape in a plain forward and use no control "
+            "flow that depends on pixels"
+        ) from error
+    return _Builder(program).build().pruned()
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+class _Picked(nn.Module):
+    """A module of which only one tensor of the result is wanted."""
+
+    def __init__(self, module: nn.Module, output: Output) -> None:
+        super().__init__()
+        self.module, self.output = module, output
+
+    def forward(self, image: Tensor) -> Tensor:
+        result = self.module(image)
+        picked = result if self.output is None else self._pick(result)
+        if not isinstance(picked, Tensor):
+            named = "" if self.output is None else f" at output={self.output!r}"
+            raise InputError(
+                f"the module returns {type(picked).__name__}{named}, not a tensor; pick one with "
+                "output=, a key, index or attribute"
+            )
+        return picked
+
+    def _pick(self, result: Any) -> Any:
+        named = isinstance(self.output, str) and not isinstance(result, dict)
+        try:
+            return getattr(result, str(self.output)) if named else result[self.output]
+        except (KeyError, IndexError, AttributeError, TypeError) as error:
+            known = f" with {list(result)}" if isinstance(result, dict) else ""
+            raise InputError(
+                f"output={self.output!r} is not in what the module returns, a "
+                f"{type(result).__name__}{known}"
+            ) from error
+
+
+# Operators that give back their input when a network is evaluated.
+_TRANSPARENT = {
+    aten.alias.default,
+    aten.clone.default,
+    aten.contiguous.default,
+    aten.detach.default,
+    aten.detach_.default,
+    aten.dropout.default,
+    aten.feature_dropout.default,
+    aten.lift_fresh_copy.default,
+}
+_SILENT = {aten._assert_tensor_metadata.default, aten.sym_constrain_range_for_size.default}
+_VIEWS = {
+    aten.view.default,
+    aten._unsafe_view.default,
+    aten.reshape.default,
+    aten.flatten.using_ints,
+    aten.unflatten.int,
+    aten.squeeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.unsqueeze.default,
+}
+
+
+class _Builder:
+    """Turns an exported program into a graph of fewer kinds of operator."""
+
+    def __init__(self, program: torch.export.ExportedProgram) -> None:
+        self.program = program
+        self.graph = Graph()
+        self.static: set[int] = set()
+        self.of: dict[str, Any] = {}
+
+    def build(self) -> Graph:
+        tensors = self._inputs()
+        for node in self.program.graph.nodes:
+            if node.op == "placeholder":
+                self._placeholder(node, tensors)
+            elif node.op == "call_function":
+                self.of[node.name] = self._call(node)
+            elif node.op == "output":
+                results: Any = node.args[0]
+                self.graph.output = self.of[results[-1].name].index
+        return self.graph
+
+    def _inputs(self) -> dict[str, Tensor]:
+        signature, program = self.program.graph_signature, self.program
+        tensors = {
+            key: program.state_dict[name] for key, name in signature.inputs_to_parameters.items()
+        }
+        for key, name in signature.inputs_to_buffers.items():
+            held = program.state_dict if name in program.state_dict else program.constants
+            tensors[key] = held[name]
+        for key, name in signature.inputs_to_lifted_tensor_constants.items():
+            tensors[key] = program.constants[name]
+        return tensors
+
+    def _placeholder(self, node: torch.fx.Node, tensors: dict[str, Tensor]) -> None:
+        fake = node.meta["val"]
+        value = self.graph.add(None, (), {}, shape=tuple(fake.shape), dtype=fake.dtype)
+        if node.name in tensors:
+            value.constant, value.layer = tensors[node.name].detach(), str(node.target)
+            self.static.add(value.index)
+        else:
+            self.graph.image = value.index
+        self.of[node.name] = value
+
+    def _call(self, node: torch.fx.Node) -> Any:
+        if node.target in _SILENT:
+            return None
+        if node.target is operator.getitem:
+            source: Any = node.args[0]
+            return self.of[source.name][node.args[1]]
+        args, kwargs = self._resolve(node.args), self._resolve(node.kwargs)
+        if node.target in _TRANSPARENT:
+            return self.graph.values[args[0].index]
+        fake = node.meta["val"]
+        if isinstance(fake, list | tuple):
+            return self._many(node, args, kwargs)
+        if not isinstance(fake, Tensor):
+            raise UnsupportedError(
+                f"{node.target} in layer {_layer(node)!r} gives a number that depends on pixels"
+            )
+        return self._append(node.target, args, kwargs, fake, _layer(node))
+
+    def _append(
+        self, op: Any, args: Any, kwargs: Any, fake: Tensor, layer: str, part: int | None = None
+    ) -> Value:
+        op, args, kwargs = _canonical(op, args, kwargs, fake, self.graph)
+        value = self.graph.add(
+            op, args, kwargs, shape=tuple(fake.shape), dtype=fake.dtype, layer=layer, part=part
+        )
+        if all(ref in self.static for ref in value.refs()):
+            self.static.add(value.index)
+            self._fold(value)
+        return value
+
+    def _fold(self, value: Value) -> None:
+        """Compute a value that does not depend on the image, unless it would be large."""
+        known = {ref: self.graph.values[ref].constant for ref in value.refs()}
+        if value.num_bytes <= _FOLDED_BYTES and all(item is not None for item in known.values()):
+            value.constant = run_op(value, known.__getitem__)  # type: ignore[arg-type]
+
+    def _many(self, node: torch.fx.Node, args: Any, kwargs: Any) -> Any:
+        """Operators with several results: one value per result."""
+        fakes, layer = node.meta["val"], _layer(node)
+        if node.target is aten._native_batch_norm_legit_no_training.default:
+            x, weight, bias, mean, var, _, eps = args
+            norm = (x, weight, bias, mean, var, False, 0.0, eps, False)
+            return (self._append(aten.batch_norm.default, norm, {}, fakes[0], layer),)
+        if node.target is aten.unbind.int:
+            dim = args[1] if len(args) > 1 else 0
+            return tuple(
+                self._append(aten.select.int, (args[0], dim, i), {}, fake, layer)
+                for i, fake in enumerate(fakes)
+            )
+        if "split" in str(node.target) or "chunk" in str(node.target):
+            return self._slices(args, kwargs, fakes, layer)
+        return tuple(
+            self._append(node.target, args, kwargs, fake, layer, part=i)
+            for i, fake in enumerate(fakes)
+            if isinstance(fake, Tensor)
+        )
+
+    def _slices(self, args: Any, kwargs: Any, fakes: Any, layer: str) -> tuple[Value, ...]:
+        dim = kwargs.get("dim", args[2] if len(args) > 2 else 0)
+        start, found = 0, []
+        for fake in fakes:
+            stop = start + fake.shape[dim]
+            cut = (args[0], dim, start, stop, 1)
+            found.append(self._append(aten.slice.Tensor, cut, {}, fake, layer))
+            start = stop
+        return tuple(found)
+
+    def _resolve(self, args: Any) -> Any:
+        if isinstance(args, torch.fx.Node):
+            return Ref(self.of[args.name].index)
+        if isinstance(args, dict):
+            return {key: self._resolve(item) for key, item in args.items()}
+        if isinstance(args, list | tuple):
+            return type(args)(self._resolve(item) for item in args)
+        return args
+
+
+def _canonical(op: Any, args: Any, kwargs: Any, fake: Tensor, graph: Graph) -> tuple[Any, Any, Any]:
+    """One spelling for operators that mean the same."""
+    if op in _VIEWS:
+        return aten.reshape.default, (args[0], list(fake.shape)), {}
+    if op is aten.transpose.int or op is aten.t.default:
+        order = list(range(fake.dim()))
+        first, second = (args[1], args[2]) if len(args) > 2 else (0, 1)
+        if order:
+            order[first], order[second] = order[second], order[first]
+        return aten.permute.default, (args[0], order), {}
+    if op is aten.permute.default:
+        return op, (args[0], [dim % fake.dim() for dim in args[1]]), {}
+    if op in (aten.mean.default, aten.sum.default):
+        rank = len(graph.values[args[0].index].shape)
+        named = aten.mean.dim if op is aten.mean.default else aten.sum.dim_IntList
+        return named, (args[0], list(range(rank)), False), {}
+    return op, tuple(args), dict(kwargs)
+
+
+def _layer(node: torch.fx.Node) -> str:
+    stack = node.meta.get("nn_module_stack") or {}
+    path = list(stack.values())[-1][0] if stack else ""
+    return path.removeprefix("module").removeprefix(".") or str(node.name)

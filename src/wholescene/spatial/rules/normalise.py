@@ -1,0 +1,181 @@
+"""Normalisation by statistics of the whole scene, as a sum over it and a pointwise operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from wholescene.spatial.graph import Ref, Value
+from wholescene.spatial.layout import Axis, Layout
+from wholescene.spatial.rules.base import (
+    Built,
+    Expansion,
+    Input,
+    Local,
+    Operation,
+    Reduction,
+    Rule,
+    arguments_of,
+    identities,
+    is_spatial,
+    same_op,
+)
+from wholescene.spatial.rules.reduce import Totals
+
+__all__ = [
+    "apply_moments",
+    "apply_rule",
+    "group_norm",
+    "instance_norm",
+    "log_sum_exp",
+    "log_sum_exp_rule",
+    "moments",
+    "moments_rule",
+    "softmax_over_scene",
+    "subtract_and_exp",
+]
+
+
+def group_norm(value: Value, inputs: Sequence[Input]) -> Built:
+    """Statistics of each group over the scene, then a scale and shift."""
+    named = arguments_of(value, ("input", "num_groups", "weight", "bias", "eps"))
+    return _normalised(
+        value, inputs, named["num_groups"], named.get("weight"), named.get("bias"), named["eps"]
+    )
+
+
+def instance_norm(value: Value, inputs: Sequence[Input]) -> Built:
+    """Statistics of each channel over the scene; with stored statistics it is a batch norm."""
+    names = ("input", "weight", "bias", "mean", "var", "use_input_stats", "momentum", "eps")
+    named = arguments_of(value, names)
+    x, weight, bias, eps = (named[key] for key in ("input", "weight", "bias", "eps"))
+    if named["use_input_stats"]:
+        return _normalised(value, inputs, value.shape[1], weight, bias, eps)
+    args = (x, weight, bias, named["mean"], named["var"], False, 0.0, eps, False)
+    batch_norm = torch.ops.aten.batch_norm.default
+    return Expansion((Operation(batch_norm, args, value.shape, value.dtype),))
+
+
+def _normalised(
+    value: Value, inputs: Sequence[Input], groups: int, weight: object, bias: object, eps: float
+) -> Built:
+    layout = inputs[0].layout
+    if any(is_spatial(dim) for dim in layout.dims[:2]):
+        return None
+    x = value.args[0]
+    shape = (2, value.shape[0], groups)
+    return Expansion(
+        (
+            Operation(moments, (x, groups), shape, torch.float64),
+            Operation(apply_moments, (x, Ref(-1), weight, bias, eps), value.shape, value.dtype),
+        )
+    )
+
+
+def moments(x: Tensor, groups: int) -> Tensor:
+    """Mean and variance of each group of channels: ``(2, B, groups)``."""
+    flat = x.reshape(x.shape[0], groups, -1).double()
+    variance, mean = torch.var_mean(flat, dim=2, correction=0)
+    return torch.stack([mean, variance])
+
+
+def apply_moments(
+    x: Tensor, found: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """Normalise by mean and variance, then scale and shift each channel."""
+    batch, channels = x.shape[:2]
+    mean, variance = found.repeat_interleave(channels // found.shape[2], dim=2)
+    shape = (batch, channels, *[1] * (x.dim() - 2))
+    scale = (variance + eps).rsqrt()
+    if weight is not None:
+        scale = scale * weight.double()
+    result: Tensor = (x - mean.to(x.dtype).view(shape)) * scale.to(x.dtype).view(shape)
+    if bias is not None:
+        result = result + bias.to(x.dtype).view(1, channels, *shape[2:])
+    return result
+
+
+class _Moments(Reduction):
+    """Mean and variance over regions, merged as Chan does, without cancellation."""
+
+    def __init__(self, value: Value, domain: Layout) -> None:
+        self.value, self.domain, self.groups = value, domain, value.args[1]
+        self.layout, self.needs = Layout.plain(value.shape), (identities(domain),)
+        self.count, self.state = 0, torch.zeros(())
+
+    def start(self) -> None:
+        self.count = 0
+
+    def add(self, local: Local) -> None:
+        x = local.tensors[0]
+        count = x[0].numel() // self.groups
+        part = moments(x, self.groups)
+        if self.count == 0:
+            self.count, self.state = count, part
+            return
+        total = self.count + count
+        share = count / total
+        delta = part[0] - self.state[0]
+        mean = self.state[0] + delta * share
+        spread = self.state[1] * (1 - share) + part[1] * share + delta**2 * share * (1 - share)
+        self.count, self.state = total, torch.stack([mean, spread])
+
+    def finish(self) -> Tensor:
+        return self.state
+
+
+def moments_rule(value: Value, inputs: Sequence[Input]) -> Built:
+    """Mean and variance of groups of channels over the scene."""
+    return _Moments(value, inputs[0].layout)
+
+
+def apply_rule(value: Value, inputs: Sequence[Input]) -> Built:
+    """The pointwise half of a normalisation."""
+    layout = inputs[0].layout
+    return Rule(layout, (identities(layout), *(None for _ in inputs[1:])), same_op(value))
+
+
+def softmax_over_scene(value: Value, inputs: Sequence[Input]) -> Built:
+    """Softmax over rows and columns: the logarithm of the sum first, then pointwise."""
+    layout = inputs[0].layout
+    dim = value.args[1] % len(layout.dims)
+    within = {atom.axis for atom in layout.dims[dim] if atom.axis is not None}
+    outside = {axis for axis in Axis if layout.grid(axis) is not None} - within
+    if not within or any(not layout.is_alone(axis) for axis in outside):
+        return None
+    shape = list(value.shape)
+    shape[dim] = 1
+    x = value.args[0]
+    return Expansion(
+        (
+            Operation(log_sum_exp, (x, dim), tuple(shape), torch.float64),
+            Operation(subtract_and_exp, (x, Ref(-1)), value.shape, value.dtype),
+        )
+    )
+
+
+def log_sum_exp(x: Tensor, dim: int) -> Tensor:
+    """Logarithm of the sum of exponentials along a dimension, in double precision."""
+    return torch.logsumexp(x.double(), dim, keepdim=True)
+
+
+def subtract_and_exp(x: Tensor, total: Tensor) -> Tensor:
+    """Softmax, given the logarithm of its sum."""
+    return torch.exp(x.double() - total).to(x.dtype)
+
+
+class _LogSums(Totals):
+    initial = float("-inf")
+
+    def part(self, tensor: Tensor) -> Tensor:
+        return log_sum_exp(tensor, self.dims[0])
+
+    def merge(self, total: Tensor, part: Tensor) -> None:
+        total.copy_(torch.logaddexp(total, part))
+
+
+def log_sum_exp_rule(value: Value, inputs: Sequence[Input]) -> Built:
+    """Logarithm of a sum of exponentials over the scene."""
+    return _LogSums(value, inputs[0].layout, [value.args[1]])

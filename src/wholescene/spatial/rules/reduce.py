@@ -1,0 +1,318 @@
+"""Operators that look at the whole scene and leave something small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wholescene.spatial.axis import AxisNeed
+from wholescene.spatial.graph import Value
+from wholescene.spatial.layout import Atom, Axis, Dim, Layout
+from wholescene.spatial.rules.base import (
+    Built,
+    Input,
+    Local,
+    Needs,
+    Reduction,
+    Rule,
+    accumulator_dtype,
+    identities,
+    image_axes,
+    image_layout,
+    is_spatial,
+)
+
+__all__ = [
+    "adaptive_average_pool",
+    "adaptive_max_pool",
+    "extremum",
+    "is_over_plain",
+    "mean",
+    "sum_over",
+    "vector_norm",
+]
+
+_FEW_BINS = 4096
+"""Up to this many bins, adaptive pooling leaves one small tensor."""
+
+Edges = NDArray[np.int64]
+
+
+class Totals(Reduction):
+    """Fold regions of the first argument into a tensor that has fewer dimensions' entries.
+
+    Args:
+        value: The operator.
+        domain: Layout of the first argument.
+        dims: Dimensions that are folded; all others keep their entries.
+    """
+
+    def __init__(self, value: Value, domain: Layout, dims: Sequence[int]) -> None:
+        self.value, self.domain, self.dims = value, domain, tuple(dims)
+        self.needs = (identities(domain),)
+        self.layout = _folded(domain, self.dims, keeps=len(value.shape) == len(domain.dims))
+        self._wide = _folded(domain, self.dims, keeps=True)
+        self.total: Tensor | None = None
+        self.count = prod(prod(atom.size for atom in domain.dims[dim]) for dim in self.dims)
+
+    def start(self) -> None:
+        self.total = None
+
+    def add(self, local: Local) -> None:
+        part = self.part(local.tensors[0])
+        if self.total is None:
+            self.total = torch.full(
+                self._wide.shape, self.initial, dtype=part.dtype, device=part.device
+            )
+        view = self.total
+        for axis in Axis:
+            dim = self._wide.dim_of(axis)
+            if dim is not None:
+                start, stop = local.out[axis]
+                view = view.narrow(dim, start, stop - start)
+        self.merge(view, part)
+
+    def finish(self) -> Tensor:
+        assert self.total is not None
+        return self.done(self.total).reshape(self.value.shape).to(self.value.dtype)
+
+    initial: float = 0.0
+
+    def part(self, tensor: Tensor) -> Tensor:
+        """Fold one region, keeping the folded dimensions with one entry."""
+        return tensor.to(accumulator_dtype(tensor.dtype)).sum(self.dims, keepdim=True)
+
+    def merge(self, total: Tensor, part: Tensor) -> None:
+        """Add a region to the total, in place."""
+        total += part
+
+    def done(self, total: Tensor) -> Tensor:
+        """Turn the total into the result."""
+        return total
+
+
+class _Means(Totals):
+    def done(self, total: Tensor) -> Tensor:
+        return total / self.count
+
+
+class _Extrema(Totals):
+    """Largest or smallest."""
+
+    def __init__(self, value: Value, domain: Layout, dims: Sequence[int], *, is_max: bool) -> None:
+        super().__init__(value, domain, dims)
+        self.is_max = is_max
+        self.initial = float("-inf") if is_max else float("inf")
+
+    def part(self, tensor: Tensor) -> Tensor:
+        fold = torch.amax if self.is_max else torch.amin
+        return fold(tensor, self.dims, keepdim=True)
+
+    def merge(self, total: Tensor, part: Tensor) -> None:
+        total.copy_((torch.maximum if self.is_max else torch.minimum)(total, part))
+
+
+class _Norms(Totals):
+    """p-norm."""
+
+    def __init__(self, value: Value, domain: Layout, dims: Sequence[int], order: float) -> None:
+        super().__init__(value, domain, dims)
+        self.order = order
+
+    def part(self, tensor: Tensor) -> Tensor:
+        exact = tensor.to(accumulator_dtype(tensor.dtype)).abs()
+        return (exact**self.order).sum(self.dims, keepdim=True)
+
+    def done(self, total: Tensor) -> Tensor:
+        return total ** (1 / self.order)
+
+
+def mean(value: Value, inputs: Sequence[Input]) -> Built:
+    """Mean over rows, columns or both."""
+    dims = _dims(value, inputs, 1)
+    return None if dims is None else _Means(value, inputs[0].layout, dims)
+
+
+def sum_over(value: Value, inputs: Sequence[Input]) -> Built:
+    """Sum over rows, columns or both."""
+    dims = _dims(value, inputs, 1)
+    return None if dims is None else Totals(value, inputs[0].layout, dims)
+
+
+def extremum(*, is_max: bool) -> Callable[[Value, Sequence[Input]], Built]:
+    """Maximum or minimum over rows, columns or both."""
+
+    def build(value: Value, inputs: Sequence[Input]) -> Built:
+        dims = _dims(value, inputs, 1)
+        if dims is None or not value.dtype.is_floating_point:
+            return None
+        return _Extrema(value, inputs[0].layout, dims, is_max=is_max)
+
+    return build
+
+
+def vector_norm(value: Value, inputs: Sequence[Input]) -> Built:
+    """p-norm over the scene, as global response normalisation has it."""
+    order = value.args[1] if len(value.args) > 1 else 2
+    dims = _dims(value, inputs, 2)
+    usual = isinstance(order, int | float) and 0 < order < float("inf")
+    if dims is None or not usual:
+        return None
+    return _Norms(value, inputs[0].layout, dims, float(order))
+
+
+def _dims(value: Value, inputs: Sequence[Input], at: int) -> list[int] | None:
+    """Folded dimensions counted from 0; each axis must be folded or have its own dimension."""
+    layout = inputs[0].layout
+    rank = len(layout.dims)
+    given = value.args[at] if len(value.args) > at else value.kwargs.get("dim")
+    given = [given] if isinstance(given, int) else given
+    dims = [dim % rank for dim in (given or range(rank))]
+    for axis in Axis:
+        dim = layout.dim_of(axis)
+        if dim is not None and dim not in dims and not layout.is_alone(axis):
+            return None
+    return dims
+
+
+def _folded(layout: Layout, dims: Sequence[int], *, keeps: bool) -> Layout:
+    kept: list[Dim] = []
+    for i, dim in enumerate(layout.dims):
+        if i not in dims:
+            kept.append(dim)
+        elif keeps:
+            kept.append((Atom(1),))
+    return Layout(tuple(kept))
+
+
+def is_over_plain(layout: Layout, dims: Sequence[int]) -> bool:
+    """Whether none of the dimensions holds rows or columns."""
+    return not any(is_spatial(layout.dims[dim % len(layout.dims)]) for dim in dims)
+
+
+def adaptive_average_pool(value: Value, inputs: Sequence[Input]) -> Built:
+    """Average pooling to a fixed number of bins; bins may overlap by a pixel."""
+    return _adaptive(value, inputs, is_max=False)
+
+
+def adaptive_max_pool(value: Value, inputs: Sequence[Input]) -> Built:
+    """Max pooling to a fixed number of bins; only the maxima, not their places."""
+    return _adaptive(value, inputs, is_max=True) if value.part in (None, 0) else None
+
+
+def _adaptive(value: Value, inputs: Sequence[Input], *, is_max: bool) -> Built:
+    layout = inputs[0].layout
+    axes = image_axes(layout)
+    if axes is None:
+        return None
+    edges = [
+        bin_edges(size, bins)
+        for size, bins in zip(inputs[0].shape[2:], value.shape[2:], strict=True)
+    ]
+    fold = _bin_maxima if is_max else _bin_means
+    if prod(value.shape[2:]) <= _FEW_BINS:
+        return _Bins(value, layout, axes, edges, is_max=is_max)
+    needs: Needs = {
+        axis: AxisNeed(edges[i][:, 0], edges[i][:, 1], inputs[0].shape[2 + i])
+        for i, axis in enumerate(axes)
+        if axis is not None
+    }
+
+    def run(local: Local) -> Tensor:
+        x = local.tensors[0]
+        for i, axis in enumerate(axes):
+            part, origin = edges[i], 0
+            if axis is not None:
+                part, origin = part[slice(*local.out[axis])], local.span(0, axis)[0]
+            x = fold(x, 2 + i, part - origin)
+        return x.to(value.dtype)
+
+    return Rule(image_layout(value, layout, axes), (needs,), run)
+
+
+def bin_edges(size: int, bins: int) -> Edges:
+    """First and one past the last pixel of each bin."""
+    index = np.arange(bins)
+    return np.stack([index * size // bins, -(-(index + 1) * size // bins)], axis=1)
+
+
+def _bin_means(x: Tensor, dim: int, edges: Edges) -> Tensor:
+    shape = [1] * x.dim()
+    shape[dim] = -1
+    sizes = torch.from_numpy(edges[:, 1] - edges[:, 0]).to(x.device).view(shape)
+    return _bin_sums(x.to(accumulator_dtype(x.dtype)), dim, edges) / sizes
+
+
+def _bin_sums(x: Tensor, dim: int, edges: Edges) -> Tensor:
+    """Sums over intervals along a dimension, pixel by pixel of a bin."""
+    first = torch.from_numpy(edges[:, 0]).to(x.device)
+    sizes = torch.from_numpy(edges[:, 1] - edges[:, 0]).to(x.device)
+    shape = [1] * x.dim()
+    shape[dim] = -1
+    total = x.index_select(dim, first)
+    for step in range(1, int(sizes.max())):
+        at = (first + step).clamp(max=x.shape[dim] - 1)
+        inside = (sizes > step).view(shape)
+        total = total + torch.where(inside, x.index_select(dim, at), 0)
+    return total
+
+
+def _bin_maxima(x: Tensor, dim: int, edges: Edges) -> Tensor:
+    parts = [x.narrow(dim, int(a), int(b - a)).amax(dim, keepdim=True) for a, b in edges]
+    return torch.cat(parts, dim)
+
+
+class _Bins(Reduction):
+    """A bin of the output is a product of two intervals of the input."""
+
+    def __init__(
+        self,
+        value: Value,
+        domain: Layout,
+        axes: Sequence[Axis | None],
+        edges: Sequence[Edges],
+        *,
+        is_max: bool,
+    ) -> None:
+        self.value, self.domain, self.axes = value, domain, axes
+        self.edges, self.is_max = edges, is_max
+        self.layout, self.needs = Layout.plain(value.shape), (identities(domain),)
+        self.total: Tensor | None = None
+
+    def start(self) -> None:
+        self.total = None
+
+    def add(self, local: Local) -> None:
+        x = local.tensors[0]
+        kind = x.dtype if self.is_max else accumulator_dtype(x.dtype)
+        if self.total is None:
+            first = float("-inf") if self.is_max else 0.0
+            self.total = torch.full(self.value.shape, first, dtype=kind, device=x.device)
+        target, x = self.total, x.to(kind)
+        for i, axis in reversed(list(enumerate(self.axes))):
+            span = local.out[axis] if axis is not None else (0, x.shape[2 + i])
+            touched = np.flatnonzero(
+                (self.edges[i][:, 0] < span[1]) & (self.edges[i][:, 1] > span[0])
+            )
+            low, high = int(touched[0]), int(touched[-1]) + 1
+            inside = np.clip(self.edges[i][low:high], *span) - span[0]
+            x = (_bin_maxima if self.is_max else _interval_sums)(x, 2 + i, inside)
+            target = target.narrow(2 + i, low, high - low)
+        target.copy_(torch.maximum(target, x) if self.is_max else target + x)
+
+    def finish(self) -> Tensor:
+        assert self.total is not None
+        if self.is_max:
+            return self.total
+        rows, cols = (torch.from_numpy(e[:, 1] - e[:, 0]).to(self.total) for e in self.edges)
+        return (self.total / (rows[:, None] * cols[None, :])).to(self.value.dtype)
+
+
+def _interval_sums(x: Tensor, dim: int, edges: Edges) -> Tensor:
+    parts = [x.narrow(dim, int(a), int(b - a)).sum(dim, keepdim=True) for a, b in edges]
+    return torch.cat(parts, dim)

@@ -1,0 +1,70 @@
+"""The order of work inside one sweep: who computes which rows and columns at which step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from wholescene.spatial.layout import Axis
+from wholescene.spatial.staging import Staging
+
+__all__ = ["AxisWave", "axis_wave", "finest_cuts"]
+
+
+@dataclass(frozen=True)
+class AxisWave:
+    """One axis of a sweep.
+
+    Args:
+        breaks: Per value, entries computed before each step: ``breaks[v][i]`` of them before
+            step ``i``, so that step ``i`` computes ``[breaks[v][i], breaks[v][i + 1])``.
+        keep: Per value, first entry that step ``i`` or a later one still reads.
+        num_steps: Steps along the axis.
+    """
+
+    breaks: Mapping[int, Sequence[int]]
+    keep: Mapping[int, Sequence[int]]
+    num_steps: int
+
+
+def finest_cuts(staging: Staging, present: Sequence[int], axis: Axis, block: int) -> list[int]:
+    """Cut the finest grid of a sweep into blocks; all blocks but the last are whole.
+
+    A block that is a multiple of the network's stride then cuts all its grids alike.
+    """
+    finest = max((staging.stages[index].grid(axis) for index in present), default=1)
+    return [*range(0, finest, block), finest]
+
+
+def axis_wave(staging: Staging, present: Sequence[int], axis: Axis, block: int) -> AxisWave:
+    """Let everything be computed as soon as what it needs is there."""
+    cuts = finest_cuts(staging, present, axis, block)
+    breaks: dict[int, list[int]] = {}
+    for index in present:
+        grid = staging.stages[index].grid(axis)
+        ready = [grid * cut // cuts[-1] for cut in cuts]
+        for k, ref in enumerate(staging.graph.values[index].refs()):
+            if ref not in breaks:
+                continue
+            need = staging.need(index, k, ref, axis)
+            if need is not None:
+                given = [need.ready(count) for count in breaks[ref]]
+                ready = [min(pair) for pair in zip(ready, given, strict=True)]
+        ready[0], ready[-1] = 0, grid
+        breaks[index] = ready
+    return AxisWave(breaks, _keeps(staging, present, axis, breaks), len(cuts) - 1)
+
+
+def _keeps(
+    staging: Staging, present: Sequence[int], axis: Axis, breaks: Mapping[int, Sequence[int]]
+) -> dict[int, list[int]]:
+    keep = {index: list(found) for index, found in breaks.items()}
+    for index in present:
+        for k, ref in enumerate(staging.graph.values[index].refs()):
+            if ref not in keep:
+                continue
+            need = staging.need(index, k, ref, axis)
+            if need is not None:
+                first = [need.keep_from(done) for done in breaks[index]]
+                keep[ref] = [min(pair) for pair in zip(keep[ref], first, strict=True)]
+    return keep
