@@ -14,11 +14,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wholescene import spatial
     from wholescene.datasets import load_dataset
     from wholescene.models import load_model, save_model
     from wholescene.prediction import predict, predict_many
 
-__all__ = ["__version__", "load_dataset", "load_model", "predict", "predict_many", "save_model"]
+__all__ = [
+    "__version__",
+    "load_dataset",
+    "load_model",
+    "predict",
+    "predict_many",
+    "save_model",
+    "spatial",
+]
 
 __version__ = "0.1.0"
 
@@ -32,6 +41,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "spatial":
+        return import_module("wholescene.spatial")
     if name not in _HOME:
         raise AttributeError(f"module 'wholescene' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

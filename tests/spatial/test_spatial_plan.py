@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_stream import Small, Sorting
+from test_spatial_stream import Small, Sorting
 from torch import Tensor, nn
 
 import wholescene.spatial as spatial
