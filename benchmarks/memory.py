@@ -7,7 +7,7 @@ everything first (the baseline), then maps a GeoTIFF to a GeoTIFF of 6 classes. 
 of its anonymous and file-backed parts. The peers get the same network, the same windows and the
 same files, used as their documentation shows: the scene is read as one tensor.
 
-    python benchmarks/memory.py                    # about an hour on two cores
+    python benchmarks/memory.py                    # half an hour on two cores
     python benchmarks/memory.py --peers            # wholescene alone
     python benchmarks/memory.py --rows 1000 2000 --columns 1000 --dry
 

@@ -19,7 +19,6 @@ from wholescene.errors import InputError, OutputError, WholesceneError
 from wholescene.geometry import Window
 from wholescene.models import Segmenter, load_model, model_id
 from wholescene.prediction.engine import Band, Engine, Forward, borrowed, find_device
-from wholescene.prediction.heap import release_freed_memory
 from wholescene.prediction.options import Options
 from wholescene.prediction.outputs import Outputs, refuse_overwriting
 from wholescene.prediction.plan import SceneFiles, open_scene, scene_notes
@@ -198,7 +197,6 @@ def _map(
                         has_data = has_data or bool(valid.any())
                         outputs.put(store, part.row_off, part.probabilities, valid)
                     store.commit(band.row_stop)
-                    release_freed_memory()
                     if progress is not None:
                         progress(band.row_stop * size.width, size.area)
         outputs.publish(store, reader, _tags(making))

@@ -14,6 +14,7 @@ from torch import Tensor
 from wholescene.geometry import Size, Window, cover_starts
 from wholescene.prediction.blend import RowBlender, axis_weights
 from wholescene.prediction.engine import Band, Forward, float_bytes
+from wholescene.prediction.heap import release_freed_memory
 from wholescene.raster import Pixels, SceneReader
 
 __all__ = ["WindowedEngine"]
@@ -104,6 +105,8 @@ class WindowedEngine:
         row_weight: Tensor,
         col_weights: dict[int, Tensor],
     ) -> None:
+        # The network needs most right now: what reading and the last batch left must not add to it.
+        release_freed_memory()
         for window, probabilities in zip(windows, forward(images), strict=True):
             forward.check(probabilities, window)
             weight = row_weight[:, None] * col_weights[window.col_off][None, :]
