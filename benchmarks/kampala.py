@@ -10,9 +10,7 @@ the two mosaics they form. The large one is cut into three strips of columns, on
 
 from __future__ import annotations
 
-import argparse
 import math
-import os
 import re
 import sys
 from collections.abc import Mapping
@@ -29,10 +27,9 @@ from wholescene.datasets import (
     SceneRecord,
     load_dataset,
     store_statistics,
-    verify,
     write_dataset,
 )
-from wholescene.errors import DatasetError, WholesceneError
+from wholescene.errors import DatasetError
 from wholescene.geometry import Size, Window
 from wholescene.raster import BandSpec, SceneReader, SourceSpec, StripWriter
 
@@ -172,30 +169,14 @@ def read_tile(path: Path, col: int, row: int) -> NDArray[np.uint8]:
         return reader.read(Window.whole(reader.size)).values.astype(np.uint8)
 
 
-def main() -> int:
-    """Prepare, verify, and say what was found."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    data = os.environ.get("WHOLESCENE_DATA")
-    parser.add_argument(
-        "--source",
-        type=Path,
-        default=Path(data) / "kampala-buildings" if data else None,
-        required=data is None,
-        help="folder that holds TRAIN; default: kampala-buildings in $WHOLESCENE_DATA",
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    args = parser.parse_args()
-    try:
-        path = prepare(args.source, args.out)
-        findings = verify(load_dataset(path))
-    except WholesceneError as error:
-        print(error, file=sys.stderr)
-        return 2
-    for finding in findings:
-        print(f"{finding.severity}: {finding.scene or 'dataset'}: {finding.what}")
-    print(path)
-    return int(any(finding.severity == "error" for finding in findings))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from preparation import run
+
+    sys.exit(
+        run(
+            prepare,
+            description=__doc__.splitlines()[0],
+            folder="kampala-buildings",
+            contents="that holds TRAIN",
+        )
+    )

@@ -9,8 +9,6 @@ across strips, so scores say that the path works, not how a model would do elsew
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -25,10 +23,9 @@ from wholescene.datasets import (
     SceneRecord,
     load_dataset,
     store_statistics,
-    verify,
     write_dataset,
 )
-from wholescene.errors import DatasetError, WholesceneError
+from wholescene.errors import DatasetError
 from wholescene.geometry import Size
 from wholescene.raster import BandSpec, SourceSpec, StripWriter
 
@@ -104,30 +101,14 @@ def _write(
         writer.write(0, pixels)
 
 
-def main() -> int:
-    """Prepare, verify, and say what was found."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    data = os.environ.get("WHOLESCENE_DATA")
-    parser.add_argument(
-        "--source",
-        type=Path,
-        default=Path(data) / "salinas-a" if data else None,
-        required=data is None,
-        help="folder with the two .mat files; default: salinas-a in $WHOLESCENE_DATA",
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    args = parser.parse_args()
-    try:
-        path = prepare(args.source, args.out)
-        findings = verify(load_dataset(path))
-    except WholesceneError as error:
-        print(error, file=sys.stderr)
-        return 2
-    for finding in findings:
-        print(f"{finding.severity}: {finding.scene or 'dataset'}: {finding.what}")
-    print(path)
-    return int(any(finding.severity == "error" for finding in findings))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from preparation import run
+
+    sys.exit(
+        run(
+            prepare,
+            description=__doc__.splitlines()[0],
+            folder="salinas-a",
+            contents="with the two .mat files",
+        )
+    )
