@@ -1,6 +1,7 @@
 """Exact execution of any network over scenes of any size."""
 
+from wholescene.spatial.checkpoint import Checkpoint
 from wholescene.spatial.plan import Plan, plan
-from wholescene.spatial.stream import stream
+from wholescene.spatial.stream import Streamer, stream
 
-__all__ = ["Plan", "plan", "stream"]
+__all__ = ["Checkpoint", "Plan", "Streamer", "plan", "stream"]

@@ -144,6 +144,8 @@ class Rolling:
                 ((rows[0], self.rows[i]), cols),
             )
             self._place(window, part, rows, cols, (rows[0], self.rows[i]), cols)
+        elif top:
+            window.zero_()  # an execution that begins here does not read those rows
         new_rows, new_cols = self._span(i, j)
         if self._left is not None and left and new_rows[0] < new_rows[1]:
             wanted = (cols[0], self.cols[j])

@@ -18,7 +18,16 @@ from wholescene.spatial.rules import family
 from wholescene.spatial.schedule import Schedule, schedule
 from wholescene.spatial.staging import Kind, Stage
 
-__all__ = ["DEFAULT_BLOCK", "LayerPlan", "Note", "Plan", "plan", "prepare", "refuse_fallbacks"]
+__all__ = [
+    "DEFAULT_BLOCK",
+    "LayerPlan",
+    "Note",
+    "Plan",
+    "plan",
+    "prepare",
+    "refuse_fallbacks",
+    "streamed_plan",
+]
 
 DEFAULT_BLOCK = 512
 Executor = Literal["whole", "streamed"]
@@ -162,7 +171,7 @@ def plan(
     if executor == "whole":
         return _whole_plan(ready, tuple(shape))
     found = choose_footprint(ready, block=block, memory=memory, spilled=spill)
-    return _streamed_plan(ready, found)
+    return streamed_plan(ready, found)
 
 
 def prepare(
@@ -234,7 +243,8 @@ def refuse_fallbacks(ready: Schedule) -> None:
         )
 
 
-def _streamed_plan(ready: Schedule, found: Footprint) -> Plan:
+def streamed_plan(ready: Schedule, found: Footprint) -> Plan:
+    """What a streamed execution will do, with the blocks that were chosen."""
     graph = ready.graph
     result = graph.values[graph.output]
     pairs = list(zip(graph.values, ready.stages, strict=True))

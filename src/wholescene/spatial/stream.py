@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import torch
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from wholescene.errors import InputError
 from wholescene.spatial.capture import Output
-from wholescene.spatial.execute import Execution, Read, Sink
-from wholescene.spatial.plan import choose_footprint, module_dtype, prepare
-from wholescene.spatial.schedule import Schedule
+from wholescene.spatial.checkpoint import Checkpoint
+from wholescene.spatial.execute import Done, Execution, Read, Sink
+from wholescene.spatial.plan import Plan, choose_footprint, module_dtype, prepare, streamed_plan
 
-__all__ = ["stream"]
+__all__ = ["Streamer", "stream"]
 
 
 def stream(
@@ -64,26 +64,96 @@ def stream(
         UnsupportedError: If the module cannot be traced, or ``strict`` refuses a layer.
     """
     size = _shape_of(image, shape)
-    if module.training:
-        raise InputError("the module is in training mode; call module.eval() first")
-    module = _moved(module, device, dtype)
-    ready = prepare(module, size, output=output, strict=strict)
     spilled = spill_dir is not None
-    found = choose_footprint(ready, block=block, memory=memory, spilled=spilled)
-    read = _checked(image, size, _device_of(module), module_dtype(module))
-    result = None if sink is not None else _empty_result(ready, image)
-    with (
-        torch.inference_mode(),
-        tempfile.TemporaryDirectory(prefix="wholescene-", dir=spill_dir) as folder,
-    ):
-        Execution(
-            ready,
-            read,
-            sink or _writer(result),
-            block=found.block,
-            spill_dir=Path(folder) if spilled else None,
-        ).run()
+    ready = Streamer(
+        module,
+        size,
+        block=block,
+        memory=memory,
+        device=device,
+        dtype=dtype,
+        output=output,
+        strict=strict,
+        spilled=spilled,
+    )
+    result = None if sink is not None else ready.empty_result(image)
+    with tempfile.TemporaryDirectory(prefix="wholescene-", dir=spill_dir) as folder:
+        spill = Path(folder) if spilled else None
+        for _ in ready.rows(image, sink or _writer(result), spill_dir=spill):
+            pass
     return result
+
+
+class Streamer:
+    """A network made ready to run over scenes of one shape.
+
+    Args:
+        module: As for :func:`stream`, and so are the others.
+        shape: Shape ``(B, C, H, W)`` of the scenes.
+        spilled: Whether kept values will be in files, which the memory then need not hold.
+
+    Raises:
+        InputError: If an argument is out of range.
+        UnsupportedError: If the module cannot be traced, or ``strict`` refuses a layer.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        shape: Sequence[int],
+        *,
+        block: int | None = None,
+        memory: int | str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        output: Output = None,
+        strict: bool = False,
+        spilled: bool = False,
+    ) -> None:
+        if module.training:
+            raise InputError("the module is in training mode; call module.eval() first")
+        module = _moved(module, device, dtype)
+        self.shape = tuple(shape)
+        self.device, self.dtype = _device_of(module), module_dtype(module)
+        self._ready = prepare(module, shape, output=output, strict=strict)
+        self._footprint = choose_footprint(self._ready, block=block, memory=memory, spilled=spilled)
+        self.plan: Plan = streamed_plan(self._ready, self._footprint)
+
+    def rows(
+        self,
+        image: Tensor | Read,
+        sink: Sink,
+        *,
+        spill_dir: Path | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Generator[Done, None, None]:
+        """Run over a scene, row of blocks by row of blocks.
+
+        Args:
+            image: The scene, or a function that reads it.
+            sink: Takes each region of the result.
+            spill_dir: Folder for values held between sweeps; in memory by default.
+            checkpoint: Where the position is written down after each row of blocks (once the
+                caller asks for the next), and from where it is taken up; holds kept values too.
+        """
+        read = _checked(image, self.shape, self.device, self.dtype)
+        block = self._footprint.block
+        steps = Execution(
+            self._ready, read, sink, block=block, spill_dir=spill_dir, checkpoint=checkpoint
+        ).rows()
+        while True:
+            with torch.inference_mode():  # not while the caller has its turn
+                done = next(steps, None)
+            if done is None:
+                return
+            yield done
+
+    def empty_result(self, image: Tensor | Read) -> Tensor:
+        """Room for the whole result, on the image's device."""
+        graph = self._ready.graph
+        value = graph.values[graph.output]
+        device = image.device if isinstance(image, Tensor) else torch.device("cpu")
+        return torch.empty(value.shape, dtype=value.dtype, device=device)
 
 
 def _shape_of(image: Tensor | Read, shape: Sequence[int] | None) -> tuple[int, ...]:
@@ -132,12 +202,6 @@ def _checked(
         return part.to(device, dtype, non_blocking=True)
 
     return read
-
-
-def _empty_result(ready: Schedule, image: Tensor | Read) -> Tensor:
-    value = ready.graph.values[ready.graph.output]
-    device = image.device if isinstance(image, Tensor) else torch.device("cpu")
-    return torch.empty(value.shape, dtype=value.dtype, device=device)
 
 
 def _writer(result: Tensor | None) -> Callable[[slice, slice, Tensor], None]:

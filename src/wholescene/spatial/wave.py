@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from wholescene.spatial.layout import Axis
 from wholescene.spatial.staging import Staging
 
-__all__ = ["AxisWave", "axis_wave", "finest_cuts"]
+__all__ = ["AxisWave", "axis_wave", "finest_cuts", "first_step"]
 
 
 @dataclass(frozen=True)
@@ -68,3 +68,26 @@ def _keeps(
                 first = [need.keep_from(done) for done in breaks[index]]
                 keep[ref] = [min(pair) for pair in zip(keep[ref], first, strict=True)]
     return keep
+
+
+def first_step(
+    staging: Staging, wave: AxisWave, axis: Axis, targets: Sequence[int], step: int
+) -> int:
+    """Last step to begin at so that all that ``targets`` compute from ``step`` on comes out right.
+
+    What lies before the first row of that step may be anything.
+    """
+    required = {index: wave.breaks[index][step] for index in targets}
+    for index in sorted(wave.breaks, reverse=True):
+        if index not in required:
+            continue
+        for k, ref in enumerate(staging.graph.values[index].refs()):
+            need = staging.need(index, k, ref, axis) if ref in wave.breaks else None
+            if need is not None:
+                first = need.keep_from(required[index])
+                required[ref] = min(required.get(ref, first), first)
+    return max(
+        i
+        for i in range(step + 1)
+        if all(wave.breaks[index][i] <= first for index, first in required.items())
+    )

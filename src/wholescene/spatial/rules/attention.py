@@ -205,10 +205,6 @@ class _TokenProduct(Reduction):
         self.layout = Layout.plain(value.shape)
         self.needs = tuple(identities(item.layout) for item in inputs)
         self.product = same_op(value)
-        self.total: Tensor | None = None
-
-    def start(self) -> None:
-        self.total = None
 
     def add(self, local: Local) -> None:
         exact = [tensor.to(accumulator_dtype(tensor.dtype)) for tensor in local.tensors]

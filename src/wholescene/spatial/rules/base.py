@@ -109,15 +109,19 @@ class Reduction(ABC):
         domain: Layout whose rows and columns are passed over.
         layout: Layout of the result.
         needs: Per tensor argument, what an interval of the domain needs; ``None`` for the whole.
+        total: What the regions so far come to; ``None`` before the first.
+        count: Entries so far, where that matters.
     """
 
     domain: Layout
     layout: Layout
     needs: tuple[Needs | None, ...]
+    total: Tensor | None = None
+    count: int = 0
 
-    @abstractmethod
-    def start(self) -> None:
-        """Forget all regions."""
+    def start(self, total: Tensor | None = None, count: int = 0) -> None:
+        """Forget all regions, or go on from where an earlier execution stopped."""
+        self.total, self.count = total, count
 
     @abstractmethod
     def add(self, local: Local) -> None:

@@ -103,27 +103,24 @@ class _Moments(Reduction):
     def __init__(self, value: Value, domain: Layout) -> None:
         self.value, self.domain, self.groups = value, domain, value.args[1]
         self.layout, self.needs = Layout.plain(value.shape), (identities(domain),)
-        self.count, self.state = 0, torch.zeros(())
-
-    def start(self) -> None:
-        self.count = 0
 
     def add(self, local: Local) -> None:
         x = local.tensors[0]
         count = x[0].numel() // self.groups
         part = moments(x, self.groups)
-        if self.count == 0:
-            self.count, self.state = count, part
+        if self.total is None:
+            self.count, self.total = count, part
             return
         total = self.count + count
         share = count / total
-        delta = part[0] - self.state[0]
-        mean = self.state[0] + delta * share
-        spread = self.state[1] * (1 - share) + part[1] * share + delta**2 * share * (1 - share)
-        self.count, self.state = total, torch.stack([mean, spread])
+        delta = part[0] - self.total[0]
+        mean = self.total[0] + delta * share
+        spread = self.total[1] * (1 - share) + part[1] * share + delta**2 * share * (1 - share)
+        self.count, self.total = total, torch.stack([mean, spread])
 
     def finish(self) -> Tensor:
-        return self.state
+        assert self.total is not None
+        return self.total
 
 
 def moments_rule(value: Value, inputs: Sequence[Input]) -> Built:

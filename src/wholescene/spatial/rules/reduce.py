@@ -57,11 +57,7 @@ class Totals(Reduction):
         self.needs = (identities(domain),)
         self.layout = _folded(domain, self.dims, keeps=len(value.shape) == len(domain.dims))
         self._wide = _folded(domain, self.dims, keeps=True)
-        self.total: Tensor | None = None
-        self.count = prod(prod(atom.size for atom in domain.dims[dim]) for dim in self.dims)
-
-    def start(self) -> None:
-        self.total = None
+        self.folded = prod(prod(atom.size for atom in domain.dims[dim]) for dim in self.dims)
 
     def add(self, local: Local) -> None:
         part = self.part(local.tensors[0])
@@ -98,7 +94,7 @@ class Totals(Reduction):
 
 class _Means(Totals):
     def done(self, total: Tensor) -> Tensor:
-        return total / self.count
+        return total / self.folded
 
 
 class _Extrema(Totals):
@@ -282,10 +278,6 @@ class _Bins(Reduction):
         self.value, self.domain, self.axes = value, domain, axes
         self.edges, self.is_max = edges, is_max
         self.layout, self.needs = Layout.plain(value.shape), (identities(domain),)
-        self.total: Tensor | None = None
-
-    def start(self) -> None:
-        self.total = None
 
     def add(self, local: Local) -> None:
         x = local.tensors[0]
