@@ -15,7 +15,7 @@ VIEWS = frozenset({"reshape", "permute", "select", "slice", "expand"})
 def multiply_adds(value: Value, graph: Graph) -> int:
     """Multiplications of one operator over the whole scene."""
     shapes = [graph.values[ref].shape for ref in value.refs()]
-    if value.name == "conv2d":
+    if value.name in ("conv2d", "convolve"):
         return prod(value.shape) * prod(shapes[1][1:])
     if value.name == "conv_transpose2d":
         return prod(shapes[0]) * prod(shapes[1][1:])

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from wholescene.spatial.buffers import Rolling, Whole
 from wholescene.spatial.checkpoint import Checkpoint, Position
 from wholescene.spatial.graph import Value, run_op
-from wholescene.spatial.layout import Axis, Layout
-from wholescene.spatial.rules import Local
+from wholescene.spatial.layout import Axis
+from wholescene.spatial.regions import Span, Whole
 from wholescene.spatial.schedule import Schedule, Sweep
 from wholescene.spatial.staging import Kind, Stage
-from wholescene.spatial.wave import AxisWave, axis_wave, finest_cuts, first_step
+from wholescene.spatial.walk import Read, Walk
+from wholescene.spatial.wave import finest_cuts
 
 __all__ = ["Done", "Execution", "Read", "Sink"]
 
-Span = tuple[int, int]
-Read = Callable[[slice, slice], Tensor]
 Sink = Callable[[slice, slice, Tensor], None]
 
 
@@ -40,28 +38,6 @@ class Done:
     num_steps: int
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What one pass over the scene works on.
-
-    Args:
-        first: Row of blocks from which on results count; those before only lead up to it.
-    """
-
-    level: int
-    sweep: Sweep
-    first: int
-    waves: Mapping[Axis, AxisWave]
-    last_use: Mapping[int, Sequence[int]]
-    held: Mapping[int, Rolling]
-    spans: Mapping[int, Mapping[Axis, Sequence[int]]]
-
-    def region(self, index: int, i: int, j: int) -> dict[Axis, Span]:
-        """Rows and columns of a value that step ``(i, j)`` computes."""
-        rows, cols = (self.spans[index][axis] for axis in Axis)
-        return {Axis.ROW: (rows[i], rows[i + 1]), Axis.COL: (cols[j], cols[j + 1])}
-
-
 class Execution:
     """One execution of a staged network over one scene.
 
@@ -70,6 +46,7 @@ class Execution:
         read: Gives a region of the image.
         sink: Takes each region of the result once.
         block: Side of a block on the finest grid.
+        device: Where to compute.
         spill_dir: Where kept values are mapped to files; ``None`` keeps them in memory.
         checkpoint: Where the position is written after each row of blocks, and kept values are
             mapped to files; an execution goes on from the position found there.
@@ -82,11 +59,13 @@ class Execution:
         sink: Sink,
         *,
         block: int,
+        device: torch.device | None = None,
         spill_dir: Path | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self.ready, self.graph = ready, ready.graph
         self.read, self.sink, self.block = read, sink, block
+        self.device = device or torch.device("cpu")
         self.checkpoint = checkpoint
         self.spill_dir = checkpoint.folder if checkpoint is not None else spill_dir
         self.complete: dict[int, Whole] = {
@@ -103,7 +82,7 @@ class Execution:
     def rows(self) -> Iterator[Done]:
         """Compute row of blocks by row of blocks; what is given counts from the scene's top."""
         start = self.checkpoint.load() if self.checkpoint is not None else Position()
-        totals = [len(self._cuts(sweep)) - 1 for sweep in self.ready.sweeps]
+        totals = [self._num_rows(sweep) for sweep in self.ready.sweeps]
         done = sum(totals[: start.level])
         self._finish(-1)
         self._restore(start)
@@ -121,8 +100,10 @@ class Execution:
         for rows in self._deliver():
             yield Done(rows, done, done)
 
-    def _cuts(self, sweep: Sweep) -> list[int]:
-        return finest_cuts(self.ready.staging, sweep.members, Axis.ROW, self.block)
+    def _num_rows(self, sweep: Sweep) -> int:
+        if not sweep.members:
+            return 0
+        return len(finest_cuts(self.ready.staging, sweep.members, Axis.ROW, self.block)) - 1
 
     def _stage(self, value: Value) -> Stage:
         return self.ready.stages[value.index]
@@ -159,143 +140,50 @@ class Execution:
         for sweep in self.ready.sweeps[: start.level]:
             for index in sweep.keeps:
                 if self._is_awaited(index, start.level - 1):
-                    self.complete[index] = self._kept(index, self.ready.stages[index].layout)
+                    self.complete[index] = self._kept(index)
 
     def _sweep(self, start: Position) -> Iterator[tuple[int, int]]:
         """Pass over the scene; gives rows of blocks and rows of the result done."""
         sweep = self.ready.sweeps[start.level]
         if not sweep.members:
             return
-        work = self._prepare(start, sweep)
-        delivered = work.spans.get(self.graph.output, {}).get(Axis.ROW, ())
-        rows, cols = (work.waves[axis].num_steps for axis in Axis)
-        targets = {*work.sweep.keeps, *self._results(start.level)} & {*sweep.members}
-        before = first_step(
-            self.ready.staging, work.waves[Axis.ROW], Axis.ROW, sorted(targets), start.row
+        for index in sweep.members:
+            reduction = self.ready.stages[index].reduction
+            if reduction is not None:
+                reduction.start(*start.totals.get(index, ()))
+        for index in sweep.keeps:
+            self.complete[index] = self._kept(index)
+        walk = Walk(
+            self.ready,
+            start.level,
+            block=self.block,
+            complete=self.complete,
+            read=self.read,
+            take=self._take,
+            device=self.device,
+            start=start.row,
         )
-        for i in range(before, rows):
-            for buffer in work.held.values():
-                buffer.start_row(i)
-            for j in range(cols):
-                for index in sweep.members:
-                    self._step(work, index, i, j)
-            if i >= start.row:
-                yield i + 1, delivered[i + 1] if self._is_result(start.level) else 0
+        gives_result = self.ready.gives_result(start.level)
+        for done in walk.rows():
+            yield done, walk.rows_of(self.graph.output, done) if gives_result else 0
 
-    def _results(self, level: int) -> list[int]:
-        """Values of a sweep for whose sake it is made, besides kept ones."""
-        sums = [
-            index
-            for index, found in enumerate(self.ready.stages)
-            if found.kind is Kind.REDUCED and found.level == level
-        ]
-        return [*sums, self.graph.output] if self._is_result(level) else sums
+    def _take(self, index: int, rows: Span, cols: Span, fresh: Tensor) -> None:
+        """Keep a region, or give it to the sink."""
+        if index in self.complete:
+            self.complete[index].put(fresh, rows, cols)
+        else:
+            self.sink(slice(*rows), slice(*cols), fresh)
 
-    def _is_result(self, level: int) -> bool:
-        """Whether the sink gets the result in this sweep, block by block."""
-        found = self.ready.stages[self.graph.output]
-        streams = found.kind in (Kind.STREAMED, Kind.IMAGE)
-        return streams and found.level == level and found.kept_level is None
-
-    def _prepare(self, start: Position, sweep: Sweep) -> _Work:
-        present = sweep.members
-        waves = {axis: axis_wave(self.ready.staging, present, axis, self.block) for axis in Axis}
-        held, last = {}, {}
-        for index in present:
-            found = self.ready.stages[index]
-            if found.reduction is not None:
-                found.reduction.start(*start.totals.get(index, ()))
-            else:
-                held[index] = Rolling(index, found.layout, waves[Axis.ROW], waves[Axis.COL])
-            if index in sweep.keeps:
-                self.complete[index] = self._kept(index, found.layout)
-            for ref in {*self.graph.values[index].refs(), index}:
-                last[ref] = index
-        releases: dict[int, list[int]] = {}
-        for ref, index in last.items():
-            releases.setdefault(index, []).append(ref)
-        spans = {index: {axis: waves[axis].breaks[index] for axis in Axis} for index in present}
-        return _Work(start.level, sweep, start.row, waves, releases, held, spans)
-
-    def _kept(self, index: int, layout: Layout) -> Whole:
-        value = self.graph.values[index]
-        if self.spill_dir is None:
-            return Whole(torch.empty(value.shape, dtype=value.dtype), layout)
-        path = self.spill_dir / f"value-{index}.raw"
-        count = torch.Size(value.shape).numel()
-        mapped = torch.from_file(str(path), shared=True, size=count, dtype=value.dtype)
-        return Whole(mapped.view(value.shape), layout, path)
-
-    def _step(self, work: _Work, index: int, i: int, j: int) -> None:
-        value, found = self.graph.values[index], self.ready.stages[index]
-        span = work.region(index, i, j)
-        fresh = None
-        if all(start < stop for start, stop in span.values()):
-            if found.reduction is None:
-                fresh = self._fresh(work, value, found, span)
-                if i >= work.first:
-                    self._hand_over(work, index, span, fresh)
-            elif i >= work.first:
-                found.reduction.add(self._local(value, found, span, work.held))
-        if found.reduction is None:
-            work.held[index].put(i, j, fresh)
-        for done in work.last_use.get(index, ()):
-            if done in work.held:
-                work.held[done].release(i, j)
-
-    def _fresh(self, work: _Work, value: Value, found: Stage, span: Mapping[Axis, Span]) -> Tensor:
-        if found.kind is Kind.IMAGE:
-            rows, cols = (slice(*span[axis]) for axis in Axis)
-            return self.read(rows, cols)
-        assert found.rule is not None
-        return found.rule.run(self._local(value, found, span, work.held))
-
-    def _hand_over(self, work: _Work, index: int, span: Mapping[Axis, Span], fresh: Tensor) -> None:
-        """Keep a region or give it to the sink, if it is a result."""
-        if index in work.sweep.keeps:
-            self.complete[index].put(fresh, span[Axis.ROW], span[Axis.COL])
-        elif index == self.graph.output and self._is_result(work.level):
-            rows, cols = (slice(*span[axis]) for axis in Axis)
-            self.sink(rows, cols, fresh)
-
-    def _local(
-        self, value: Value, found: Stage, span: Mapping[Axis, Span], held: Mapping[int, Rolling]
-    ) -> Local:
-        local = Local((), span, found.needs)
-        adopted = found.rule.adopted if found.rule is not None else {}
-        local.tensors = [
-            self._argument(value.index, k, ref, local, held, adopted.get(k))
-            for k, ref in enumerate(value.refs())
-        ]
-        return local
-
-    def _argument(
-        self,
-        index: int,
-        k: int,
-        ref: int,
-        local: Local,
-        held: Mapping[int, Rolling],
-        adopted: Layout | None,
-    ) -> Tensor:
-        needs = local.needs[k]
-        if needs is None:
-            return self._all_of(ref)
-        theirs = adopted or self.ready.stages[ref].layout
-        rows, cols = (
-            local.span(k, axis) if axis in needs else (0, theirs.grid(axis) or 1) for axis in Axis
-        )
-        if ref in held:
-            return held[ref].region(rows, cols)
-        if ref == self.graph.image:
-            return self.read(slice(*rows), slice(*cols))
-        return self.complete[ref].region(rows, cols, adopted)
+    def _kept(self, index: int) -> Whole:
+        value, layout = self.graph.values[index], self.ready.stages[index].layout
+        path = None if self.spill_dir is None else self.spill_dir / f"value-{index}.raw"
+        return Whole.empty(layout, value.dtype, self.device, path)
 
     def _all_of(self, index: int) -> Tensor:
         if index == self.graph.image:
             *_, height, width = self.graph.values[index].shape
             return self.read(slice(0, height), slice(0, width))
-        return self.complete[index].tensor
+        return self.complete[index].whole
 
     def _finish(self, level: int) -> None:
         """Complete what needed all of this sweep."""

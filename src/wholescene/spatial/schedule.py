@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wholescene.spatial.cut import cheapest_cut
+from wholescene.spatial.fold import fold
 from wholescene.spatial.fuse import fuse_attention
 from wholescene.spatial.graph import Graph
 from wholescene.spatial.layout import Axis
@@ -26,6 +27,7 @@ _EXPENSIVE = {
     "bmm",
     "conv2d",
     "conv_transpose2d",
+    "convolve",
     "einsum",
     "linear",
     "matmul",
@@ -69,10 +71,25 @@ class Schedule:
         """How each value is computed."""
         return self.staging.stages
 
+    def gives_result(self, level: int) -> bool:
+        """Whether the result comes out in a sweep, region by region."""
+        found = self.stages[self.graph.output]
+        streams = found.kind in (Kind.STREAMED, Kind.IMAGE)
+        return streams and found.level == level and found.kept_level is None
+
+    def results(self, level: int) -> list[int]:
+        """Values for whose sake a sweep is made, besides those it keeps."""
+        sums = [
+            index
+            for index, found in enumerate(self.stages)
+            if found.kind is Kind.REDUCED and found.level == level
+        ]
+        return [*sums, self.graph.output] if self.gives_result(level) else sums
+
 
 def schedule(graph: Graph) -> Schedule:
     """Decide how a network is executed."""
-    staging = assign(fuse_attention(split_class_tokens(graph)))
+    staging = assign(fold(fuse_attention(split_class_tokens(graph))))
     return Schedule(staging, tuple(_sweeps(staging)))
 
 
@@ -164,7 +181,7 @@ def _chosen(staging: Staging, level: int, kept: set[int], expensive: set[int]) -
 
 
 def _note(staging: Staging, sweeps: list[Sweep]) -> None:
-    """Note in the stages what is kept and the last sweep that reads it."""
+    """Note in the stages what is kept, the last sweep that reads it, and what is never held."""
     for level, sweep in enumerate(sweeps):
         for index in sweep.keeps:
             staging.stages[index].kept_level = level
@@ -175,3 +192,13 @@ def _note(staging: Staging, sweeps: list[Sweep]) -> None:
         if ours.kind in (Kind.SMALL, Kind.WHOLE):
             for ref in value.refs():
                 staging.stages[ref].last_level = max(staging.stages[ref].last_level, ours.level)
+    uses = staging.graph.uses()
+    for value, found in zip(staging.graph.values, staging.stages, strict=True):
+        found.is_gathered = (
+            found.rule is not None
+            and found.rule.gather is not None
+            and found.kept_level is None
+            and value.index != staging.graph.output
+            and len(uses[value.index]) == 1
+            and staging.stages[uses[value.index][0]].kind is Kind.STREAMED
+        )

@@ -50,6 +50,7 @@ class Stage:
         reduction: Reduction of a reduced value.
         kept_level: Sweep after which all of it is kept; ``None`` if it never is.
         last_level: Last sweep that reads it.
+        is_gathered: Whether it is never held, but put together for its reader from its arguments.
     """
 
     kind: Kind
@@ -59,6 +60,7 @@ class Stage:
     reduction: Reduction | None = None
     kept_level: int | None = None
     last_level: int = 0
+    is_gathered: bool = False
 
     @property
     def domain(self) -> Layout:

@@ -139,7 +139,13 @@ class Streamer:
         read = _checked(image, self.shape, self.device, self.dtype)
         block = self._footprint.block
         steps = Execution(
-            self._ready, read, sink, block=block, spill_dir=spill_dir, checkpoint=checkpoint
+            self._ready,
+            read,
+            sink,
+            block=block,
+            device=self.device,
+            spill_dir=spill_dir,
+            checkpoint=checkpoint,
         ).rows()
         while True:
             with torch.inference_mode():  # not while the caller has its turn
@@ -199,7 +205,8 @@ def _checked(
                 f"the image function gave {given} for rows {rows.start}:{rows.stop} and columns "
                 f"{cols.start}:{cols.stop}; it must give a tensor of shape {wanted}"
             )
-        return part.to(device, dtype, non_blocking=True)
+        part = part.to(device, dtype, non_blocking=True)
+        return part.contiguous(memory_format=torch.channels_last)
 
     return read
 

@@ -59,13 +59,15 @@ def _keeps(
     staging: Staging, present: Sequence[int], axis: Axis, breaks: Mapping[int, Sequence[int]]
 ) -> dict[int, list[int]]:
     keep = {index: list(found) for index, found in breaks.items()}
-    for index in present:
+    for index in reversed(present):
+        # What is put together for its reader is read when that one runs.
+        used = keep[index] if staging.stages[index].is_gathered else breaks[index]
         for k, ref in enumerate(staging.graph.values[index].refs()):
             if ref not in keep:
                 continue
             need = staging.need(index, k, ref, axis)
             if need is not None:
-                first = [need.keep_from(done) for done in breaks[index]]
+                first = [need.keep_from(done) for done in used]
                 keep[ref] = [min(pair) for pair in zip(keep[ref], first, strict=True)]
     return keep
 

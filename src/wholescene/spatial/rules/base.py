@@ -13,6 +13,7 @@ from torch import Tensor
 from wholescene.spatial.axis import AxisNeed, identity_need
 from wholescene.spatial.graph import Value, run_op
 from wholescene.spatial.layout import Atom, Axis, Dim, Layout
+from wholescene.spatial.regions import Enlarging, Joining
 
 __all__ = [
     "Built",
@@ -74,14 +75,6 @@ class Local:
         assert needs is not None
         return needs[axis].clamped(*self.out[axis])
 
-    def border(self, which: int, axis: Axis) -> Span:
-        """How much of what an input should have lies before and beyond the scene."""
-        needs = self.needs[which]
-        assert needs is not None
-        low, high = needs[axis].need(*self.out[axis])
-        first, last = needs[axis].clamped(*self.out[axis])
-        return first - low, high - last
-
 
 @dataclass(frozen=True)
 class Rule:
@@ -94,12 +87,17 @@ class Rule:
             all of it is needed.
         run: Computes exactly the region ``local.out``.
         adopted: Layouts of complete arguments that are cut like the others.
+        border: What lies beyond the scene, for arguments that come with it.
+        gather: How regions are put together from the arguments', if the operator only moves
+            values; ``run`` gives the same.
     """
 
     layout: Layout
     needs: tuple[Needs | None, ...]
     run: Callable[[Local], Tensor]
     adopted: Mapping[int, Layout] = field(default_factory=dict)
+    border: Mapping[int, float] = field(default_factory=dict)
+    gather: Joining | Enlarging | None = None
 
 
 class Reduction(ABC):

@@ -9,6 +9,7 @@ import torch
 
 from wholescene.spatial.graph import Value
 from wholescene.spatial.layout import Atom, Axis, Dim, Layout, adopt
+from wholescene.spatial.regions import Joining
 from wholescene.spatial.rules.base import (
     Builder,
     Built,
@@ -16,6 +17,7 @@ from wholescene.spatial.rules.base import (
     Rule,
     arguments_of,
     identities,
+    image_axes,
     is_spatial,
     same_op,
 )
@@ -112,7 +114,11 @@ def concatenate(value: Value, inputs: Sequence[Input]) -> Built:
     dims[dim] = (Atom(value.shape[dim]),)
     needs = tuple(identities(found) if found.is_spatial else None for found in layouts)
     adopted = {k: found for k, found in adopted.items() if found.is_spatial}
-    return Rule(Layout(tuple(dims)), needs, same_op(value), adopted)
+    layout = Layout(tuple(dims))
+    same_kind = all(item.dtype == value.dtype for item in inputs)
+    is_image = dim == 1 and image_axes(layout) == (Axis.ROW, Axis.COL)
+    gather = Joining(layout) if is_image and same_kind else None
+    return Rule(layout, needs, same_op(value), adopted, gather=gather)
 
 
 def _is_same(first: Dim, second: Dim) -> bool:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from wholescene.spatial.axis import AxisNeed
 from wholescene.spatial.graph import Value
-from wholescene.spatial.layout import Axis
+from wholescene.spatial.layout import Axis, Layout
+from wholescene.spatial.regions import Enlarging
 from wholescene.spatial.rules.base import Built, Input, Local, Rule, image_axes, image_layout
 
 __all__ = ["resize"]
@@ -68,10 +69,29 @@ def resize(mode: str) -> Callable[[Value, Sequence[Input]], Built]:
                 x = _apply(x, taps[i], 2 + i, local.out[axis], origin)
             return x
 
+        layout = image_layout(value, given, axes)
         # A map without rows or columns (a pooled one) is needed whole, but gains them here.
-        return Rule(image_layout(value, given, axes), (needs if given.is_spatial else None,), run)
+        return Rule(
+            layout,
+            (needs if given.is_spatial else None,),
+            run,
+            gather=_repeating(layout, taps, sizes) if axes_in == tuple(Axis) else None,
+        )
 
     return build
+
+
+def _repeating(
+    layout: Layout, taps: Sequence[_Taps], sizes: Sequence[tuple[int, int]]
+) -> Enlarging | None:
+    """Whether every pixel is repeated the same number of times."""
+    for found, (num_in, num_out) in zip(taps, sizes, strict=True):
+        times = num_out // num_in
+        repeated = np.arange(num_out) // max(times, 1)
+        if found.weight is not None or not np.array_equal(found.index[:, 0], repeated):
+            return None
+    rows, cols = (num_out // num_in for num_in, num_out in sizes)
+    return Enlarging(layout, (rows, cols))
 
 
 def _axes_out(axes: tuple[Axis | None, Axis | None]) -> tuple[Axis, Axis]:

@@ -16,13 +16,25 @@ from wholescene.spatial.rules.base import (
     Built,
     Input,
     Local,
+    Needs,
     Rule,
     arguments_of,
+    identities,
     image_axes,
     image_layout,
 )
 
-__all__ = ["average_pool", "convolution", "max_pool", "transposed_convolution"]
+__all__ = [
+    "CONVOLUTION_ARGUMENTS",
+    "average_pool",
+    "convolution",
+    "convolve",
+    "joined_convolution",
+    "max_pool",
+    "transposed_convolution",
+]
+
+CONVOLUTION_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 
 Axes = tuple[Axis | None, Axis | None]
 Pair = tuple[int, int]
@@ -30,23 +42,86 @@ Pair = tuple[int, int]
 
 def convolution(value: Value, inputs: Sequence[Input]) -> Built:
     """2-D convolution with zero padding; other padding modes reach here as a pad before it."""
-    names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-    named = arguments_of(value, names)
+    return _convolution(value, inputs, other=None, is_clipped=False)
+
+
+def joined_convolution(value: Value, inputs: Sequence[Input]) -> Built:
+    """2-D convolution with what is added to its result and the ReLU after it."""
+    other, is_clipped = value.args[len(CONVOLUTION_ARGUMENTS) :]
+    return _convolution(value, inputs, other=other, is_clipped=is_clipped)
+
+
+def _convolution(
+    value: Value, inputs: Sequence[Input], *, other: object, is_clipped: bool
+) -> Built:
+    named = arguments_of(value, CONVOLUTION_ARGUMENTS)
     stride, dilation = _pair(named, "stride", 1), _pair(named, "dilation", 1)
     kernel = _as_pair(inputs[1].shape[-2:])
     pads = _paddings(named.get("padding", 0), kernel, dilation)
     rule = _Windows.of(value, inputs, kernel, stride, pads, dilation)
     if rule is None:
         return None
-    has_bias, groups = len(inputs) > 2, named.get("groups", 1)
+    layout = image_layout(value, inputs[0].layout, rule.axes)
+    has_bias, groups = named.get("bias") is not None, named.get("groups", 1)
+    needs: list[Needs | None] = [rule.needs, *[None] * (len(inputs) - 1)]
+    if other is not None:
+        if inputs[-1].layout != layout:
+            return None
+        needs[-1] = identities(layout)
 
     def run(local: Local) -> Tensor:
-        x = rule.bordered(local, 0.0)
+        x = rule.bordered(local.tensors[0], 0.0)
         bias = local.tensors[2] if has_bias else None
-        return F.conv2d(x, local.tensors[1], bias, stride, 0, dilation, groups)
+        added = None if other is None else local.tensors[-1]
+        weight = local.tensors[1]
+        return convolve(x, weight, bias, stride, (0, 0), dilation, groups, added, is_clipped)
 
-    layout = image_layout(value, inputs[0].layout, rule.axes)
-    return Rule(layout, (rule.needs, *[None] * (len(inputs) - 1)), run)
+    return Rule(layout, tuple(needs), run, border={0: 0.0})
+
+
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    other: Tensor | None,
+    is_clipped: bool,
+) -> Tensor:
+    """Convolve, add another tensor of the result's shape, and clip below zero, in one pass.
+
+    Args:
+        x: (B, C, H, W).
+        weight: As for :func:`torch.nn.functional.conv2d`, and so are the next five.
+        bias: One value per channel of the result.
+        stride: Step.
+        padding: Zeros around the image, or "same" or "valid".
+        dilation: Distance between taps.
+        groups: Groups of channels.
+        other: Added to the result.
+        is_clipped: Whether negative values become zero.
+    """
+    steps, spread = _as_pair(stride), _as_pair(dilation)
+    on_onednn = x.device.type == "cpu" and x.dtype in _ONEDNN and not isinstance(padding, str)
+    if on_onednn and (other is not None or is_clipped):
+        plain = (weight, bias, _as_pair(padding), steps, spread, groups)
+        joined = torch.ops.mkldnn._convolution_pointwise
+        result: Tensor
+        if other is None:
+            result = joined(x, *plain, "relu", [], "")
+        else:
+            last = "relu" if is_clipped else None
+            result = joined.binary(x, other, *plain, "add", 1.0, last, [], "")
+        return result
+    result = F.conv2d(x, weight, bias, steps, padding, spread, groups)
+    if other is not None:
+        result += other
+    return result.relu_() if is_clipped else result
+
+
+_ONEDNN = (torch.float32, torch.bfloat16) if torch.backends.mkldnn.is_available() else ()  # type: ignore[no-untyped-call]
 
 
 def transposed_convolution(value: Value, inputs: Sequence[Input]) -> Built:
@@ -102,11 +177,14 @@ def max_pool(value: Value, inputs: Sequence[Input]) -> Built:
     rule = _Windows.of(value, inputs, kernel, stride, pads, dilation)
     if rule is None:
         return None
+    lowest = float("-inf")
 
     def run(local: Local) -> Tensor:
-        return F.max_pool2d(rule.bordered(local, float("-inf")), kernel, stride, 0, dilation)
+        x = rule.bordered(local.tensors[0], lowest)
+        return F.max_pool2d(x, kernel, stride, 0, dilation)
 
-    return Rule(image_layout(value, inputs[0].layout, rule.axes), (rule.needs,), run)
+    layout = image_layout(value, inputs[0].layout, rule.axes)
+    return Rule(layout, (rule.needs,), run, border={0: lowest})
 
 
 def average_pool(value: Value, inputs: Sequence[Input]) -> Built:
@@ -128,7 +206,7 @@ def average_pool(value: Value, inputs: Sequence[Input]) -> Built:
     ]
 
     def run(local: Local) -> Tensor:
-        x = rule.bordered(local, 0.0)
+        x = rule.bordered(local.tensors[0], 0.0)
         total = F.avg_pool2d(x, kernel, stride, 0, divisor_override=1)
         if divisor:
             return torch.div(total, divisor)
@@ -138,7 +216,8 @@ def average_pool(value: Value, inputs: Sequence[Input]) -> Built:
         )
         return torch.div(total, rows[:, None] * cols[None, :])
 
-    return Rule(image_layout(value, inputs[0].layout, rule.axes), (rule.needs,), run)
+    layout = image_layout(value, inputs[0].layout, rule.axes)
+    return Rule(layout, (rule.needs,), run, border={0: 0.0})
 
 
 def _window_counts(need: AxisNeed, padding: int) -> Tensor:
@@ -187,17 +266,13 @@ class _Windows:
         ]
         return cls(axes, along)
 
-    def bordered(self, local: Local, fill: float) -> Tensor:
-        """Put what stands beyond the scene's border around the region."""
+    def bordered(self, x: Tensor, fill: float) -> Tensor:
+        """Pad dimensions that are no axis of the scene; along the others a region comes padded."""
         pads: list[int] = []
         for axis, need in zip(self.axes, self.along, strict=True):
-            if axis is not None:
-                before, after = local.border(0, axis)
-            else:
-                low, high = need.need(0, need.num_out)
-                before, after = -low, high - need.num_in
-            pads = [before, after, *pads]
-        return _padded(local.tensors[0], pads, fill) if any(pads) else local.tensors[0]
+            low, high = need.need(0, need.num_out)
+            pads = [*((-low, high - need.num_in) if axis is None else (0, 0)), *pads]
+        return _padded(x, pads, fill) if any(pads) else x
 
 
 def _paddings(padding: Any, kernel: Pair, dilation: Pair) -> tuple[Pair, Pair]:

@@ -1,0 +1,312 @@
+"""Where regions of a value come from: views where possible, one copy where pieces meet.
+
+A source gives a region either as a view of a tensor it holds, or by copying its pieces into a
+tensor that someone else made. Concatenation and enlargement are sources too: what reads them gets
+their parts copied into place, and they are never held themselves.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wholescene.spatial.layout import Axis, Layout
+
+__all__ = [
+    "Enlarged",
+    "Joined",
+    "Source",
+    "Span",
+    "Whole",
+    "copy_region",
+    "cut_region",
+    "empty_region",
+    "is_inside",
+]
+
+Span = tuple[int, int]
+
+
+def is_inside(inner: Sequence[Span], outer: Sequence[Span]) -> bool:
+    """Whether rows and columns lie within others."""
+    return all(a >= c and b <= d for (a, b), (c, d) in zip(inner, outer, strict=True))
+
+
+def cut_region(x: Tensor, layout: Layout, held: Sequence[Span], wanted: Sequence[Span]) -> Tensor:
+    """Cut rows and columns ``wanted`` out of a tensor that holds ``held``."""
+    if list(held) == list(wanted):
+        return x
+    part = _narrowed(x, layout, held, wanted)
+    rows, cols = (last - first for first, last in wanted)
+    return part.reshape(layout.local_shape(rows, cols))
+
+
+def copy_region(
+    x: Tensor, held: Sequence[Span], target: Tensor, into: Sequence[Span], layout: Layout
+) -> None:
+    """Copy what two tensors have in common from one that holds ``held`` to one of ``into``."""
+    common = [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(held, into, strict=True)]
+    if any(first >= last for first, last in common):
+        return
+    source = _narrowed(x, layout, held, common)
+    _narrowed(target, layout, into, common).copy_(source)
+
+
+def empty_region(
+    layout: Layout, rows: int, cols: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Room for a region: images with channels last, everything else in the order it has."""
+    shape = layout.local_shape(rows, cols)
+    return _shaped(
+        torch.empty(torch.Size(shape).numel(), dtype=dtype, device=device), layout, shape
+    )
+
+
+def _shaped(flat: Tensor, layout: Layout, shape: Sequence[int]) -> Tensor:
+    if _is_image(layout):
+        batch, channels, height, width = shape
+        return flat.view(batch, height, width, channels).permute(0, 3, 1, 2)
+    return flat.view(tuple(shape))
+
+
+@lru_cache(maxsize=1024)
+def _is_image(layout: Layout) -> bool:
+    return (
+        len(layout.dims) == 4
+        and layout.is_alone(Axis.ROW)
+        and layout.is_alone(Axis.COL)
+        and layout.dim_of(Axis.ROW) == 2
+        and layout.dim_of(Axis.COL) == 3
+    )
+
+
+def _narrowed(x: Tensor, layout: Layout, held: Sequence[Span], wanted: Sequence[Span]) -> Tensor:
+    """A region with one dimension per atom, or with the tensor's own where those are the same."""
+    if _is_image(layout):
+        (top, _), (left, _) = held
+        (first, last), (begin, end) = wanted
+        return x[:, :, first - top : last - top, begin - left : end - left]
+    sizes = {axis: stop - start for axis, (start, stop) in zip(Axis, held, strict=True)}
+    atoms = [atom for dim in layout.dims for atom in dim]
+    part = x.reshape([atom.size if atom.axis is None else sizes[atom.axis] for atom in atoms])
+    at = {atom.axis: i for i, atom in enumerate(atoms) if atom.axis is not None}
+    for axis, (start, _), (first, last) in zip(Axis, held, wanted, strict=True):
+        if axis in at:
+            part = part.narrow(at[axis], first - start, last - first)
+    return part
+
+
+class Source(ABC):
+    """Something that regions of a value can be had from, during one step.
+
+    Args:
+        layout: Where rows and columns are.
+        dtype: Type of the elements.
+        device: Where they are.
+    """
+
+    def __init__(self, layout: Layout, dtype: torch.dtype, device: torch.device) -> None:
+        self.layout, self.dtype, self.device = layout, dtype, device
+        self.scene = tuple((0, layout.grid(axis) or 1) for axis in Axis)
+        self._made: tuple[Tensor, tuple[Span, Span], float] | None = None
+
+    @abstractmethod
+    def view(self, rows: Span, cols: Span) -> Tensor | None:
+        """A region inside the scene as it lies in memory; ``None`` if it is in several pieces."""
+
+    @abstractmethod
+    def place(self, target: Tensor, rows: Span, cols: Span) -> None:
+        """Copy a region inside the scene into a tensor of its shape."""
+
+    def region(self, rows: Span, cols: Span, fill: float = 0.0) -> Tensor:
+        """A region; what lies beyond the scene is ``fill``."""
+        wanted = (rows, cols)
+        is_within = is_inside(wanted, self.scene)
+        found = self.view(rows, cols) if is_within else None
+        if found is not None:
+            return found
+        if self._made is not None:
+            made, held, filled = self._made
+            if is_inside(wanted, held) and (is_within or filled == fill):
+                return cut_region(made, self.layout, held, wanted)
+        made = self._assembled(rows, cols, fill)
+        self._made = made, wanted, fill
+        return made
+
+    def release(self, i: int, j: int) -> None:
+        """Let go of what was put together at step ``(i, j)``."""
+        self._made = None
+
+    def _assembled(self, rows: Span, cols: Span, fill: float) -> Tensor:
+        made = empty_region(
+            self.layout, rows[1] - rows[0], cols[1] - cols[0], self.dtype, self.device
+        )
+        inner = [
+            (max(a, c), min(b, d)) for (a, b), (c, d) in zip((rows, cols), self.scene, strict=True)
+        ]
+        if any(first >= last for first, last in inner):
+            return made.fill_(fill)
+        for axis, side in enumerate((rows, cols)):
+            for edge in ((side[0], inner[axis][0]), (inner[axis][1], side[1])):
+                if edge[0] < edge[1]:
+                    strip = [rows, cols]
+                    strip[axis] = edge
+                    _narrowed(made, self.layout, (rows, cols), strip).fill_(fill)
+        if _is_image(self.layout):
+            part = _narrowed(made, self.layout, (rows, cols), inner)
+            self.place(part, inner[0], inner[1])
+        elif inner == [rows, cols]:
+            self.place(made, rows, cols)
+        else:
+            part = self._assembled(inner[0], inner[1], fill)
+            copy_region(part, inner, made, (rows, cols), self.layout)
+        return made
+
+
+class Whole(Source):
+    """A tensor kept whole, in memory or in a mapped file.
+
+    Args:
+        tensor: One dimension per dimension of the layout.
+        layout: Where its rows and columns are.
+        device: Where regions are wanted; the tensor's own by default.
+        path: The file, if it is mapped.
+    """
+
+    def __init__(
+        self,
+        tensor: Tensor,
+        layout: Layout,
+        device: torch.device | None = None,
+        path: Path | None = None,
+    ) -> None:
+        super().__init__(layout, tensor.dtype, device or tensor.device)
+        self.tensor, self.path = tensor, path
+
+    @classmethod
+    def empty(
+        cls, layout: Layout, dtype: torch.dtype, device: torch.device, path: Path | None
+    ) -> Whole:
+        """Room for a value in the host's memory, or in a file, which may exist."""
+        shape = layout.shape
+        count = torch.Size(shape).numel()
+        if path is None:
+            flat = torch.empty(count, dtype=dtype)
+        else:
+            flat = torch.from_file(str(path), shared=True, size=count, dtype=dtype)
+        return cls(_shaped(flat, layout, shape), layout, device, path)
+
+    @property
+    def whole(self) -> Tensor:
+        """All of it."""
+        return self.tensor.to(self.device)
+
+    def adopted(self, layout: Layout) -> Whole:
+        """The same under another layout of the same shape."""
+        return Whole(self.tensor, layout, self.device)
+
+    def remove(self) -> None:
+        """Remove the file, if there is one."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+    def view(self, rows: Span, cols: Span) -> Tensor:
+        """As for every source."""
+        return cut_region(self.tensor, self.layout, self.scene, (rows, cols)).to(self.device)
+
+    def place(self, target: Tensor, rows: Span, cols: Span) -> None:
+        """As for every source."""
+        copy_region(self.tensor, self.scene, target, (rows, cols), self.layout)
+
+    def put(self, part: Tensor, rows: Span, cols: Span) -> None:
+        """Store a region."""
+        copy_region(part, (rows, cols), self.tensor, self.scene, self.layout)
+
+
+class Joined(Source):
+    """Images one after the other in the channels.
+
+    Args:
+        layout: Layout of all together.
+        parts: The images.
+    """
+
+    def __init__(self, layout: Layout, parts: Sequence[Source]) -> None:
+        super().__init__(layout, parts[0].dtype, parts[0].device)
+        self.parts = parts
+
+    def view(self, rows: Span, cols: Span) -> None:
+        """In several pieces."""
+        return None
+
+    def place(self, target: Tensor, rows: Span, cols: Span) -> None:
+        """As for every source."""
+        first = 0
+        for part in self.parts:
+            count = part.layout.shape[1]
+            part.place(target.narrow(1, first, count), rows, cols)
+            first += count
+
+
+class Enlarged(Source):
+    """An image whose pixels are repeated a whole number of times.
+
+    Args:
+        layout: Layout of the enlarged image.
+        given: The image.
+        factors: Repetitions of rows and of columns.
+    """
+
+    def __init__(self, layout: Layout, given: Source, factors: tuple[int, int]) -> None:
+        super().__init__(layout, given.dtype, given.device)
+        self.given, self.factors = given, factors
+
+    def view(self, rows: Span, cols: Span) -> None:
+        """In several pieces."""
+        return None
+
+    def place(self, target: Tensor, rows: Span, cols: Span) -> None:
+        """As for every source."""
+        for row_at, from_rows in _phases(rows, self.factors[0]):
+            for col_at, from_cols in _phases(cols, self.factors[1]):
+                part = target[:, :, row_at :: self.factors[0], col_at :: self.factors[1]]
+                self.given.place(part, from_rows, from_cols)
+
+
+def _phases(span: Span, factor: int) -> list[tuple[int, Span]]:
+    """Where each of the repetitions begins in a region, and which inputs go there."""
+    start, stop = span
+    found = []
+    for at in range(min(factor, stop - start)):
+        first = (start + at) // factor
+        found.append((at, (first, first + -(-(stop - start - at) // factor))))
+    return found
+
+
+@dataclass(frozen=True)
+class Joining:
+    """A rule's word that its operator is a :class:`Joined` of its arguments."""
+
+    layout: Layout
+
+    def source(self, parts: Sequence[Source]) -> Source:
+        """Put the arguments together."""
+        return Joined(self.layout, parts)
+
+
+@dataclass(frozen=True)
+class Enlarging:
+    """A rule's word that its operator is an :class:`Enlarged` first argument."""
+
+    layout: Layout
+    factors: tuple[int, int]
+
+    def source(self, parts: Sequence[Source]) -> Source:
+        """Enlarge the argument."""
+        return Enlarged(self.layout, parts[0], self.factors)
