@@ -3,35 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
 import torchvision.models.segmentation as tv
+import transformers
 from torch import nn
+
+from wholescene.models import Architecture, ClassSpec, ModelSpec, build_segmenter
+from wholescene.raster.source import BandSpec, SourceSpec
 
 ENCODER: dict[str, Any] = {"encoder_weights": None, "classes": 6}
 TORCHVISION: dict[str, Any] = {"weights": None, "weights_backbone": None, "num_classes": 6}
 
 
-def _transformers(name: str) -> nn.Module:
-    import transformers
-
-    if name == "segformer":
-        config = transformers.SegformerConfig(
-            num_labels=6, depths=[1, 1, 1, 1], hidden_sizes=[16, 32, 48, 64], decoder_hidden_size=64
-        )
-        return transformers.SegformerForSemanticSegmentation(config)
-    backbone = transformers.ConvNextConfig(
-        depths=[1, 1, 2, 1],
-        hidden_sizes=[16, 32, 48, 64],
-        out_features=["stage1", "stage2", "stage3", "stage4"],
+def _ours(encoder: str, decoder: str, **options: Any) -> nn.Module:
+    spec = ModelSpec(
+        architecture=Architecture(encoder=encoder, decoder=decoder, decoder_options=options),
+        sources=(
+            SourceSpec(bands=tuple(BandSpec(name=name) for name in ("red", "green", "blue"))),
+        ),
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+        classes=tuple(ClassSpec(id=i, name=f"class {i}", color=(i, 0, 0)) for i in range(6)),
     )
+    return build_segmenter(spec)
+
+
+def _segformer() -> nn.Module:
+    config = transformers.SegformerConfig(
+        num_labels=6, depths=[1, 1, 1, 1], hidden_sizes=[16, 32, 48, 64], decoder_hidden_size=64
+    )
+    return transformers.SegformerForSemanticSegmentation(config)
+
+
+STAGES = {"out_features": ["stage1", "stage2", "stage3", "stage4"]}
+
+
+def _upernet(backbone: Any) -> nn.Module:
     config = transformers.UperNetConfig(
         backbone_config=backbone, hidden_size=32, auxiliary_in_channels=48, num_labels=6
     )
     return transformers.UperNetForSemanticSegmentation(config)
+
+
+def _convnext() -> Any:
+    return transformers.ConvNextConfig(depths=[1, 1, 2, 1], hidden_sizes=[16, 32, 48, 64], **STAGES)
+
+
+def _swin() -> Any:
+    return transformers.SwinConfig(
+        embed_dim=12, depths=[2, 2, 2, 2], num_heads=[1, 2, 4, 8], window_size=4, **STAGES
+    )
 
 
 SWIN, SWIN_V2 = "tu-swin_tiny_patch4_window7_224", "tu-swinv2_tiny_window8_256"
@@ -64,8 +88,12 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "torchvision FCN ResNet-50": lambda: tv.fcn_resnet50(**TORCHVISION),
     "torchvision DeepLabV3 ResNet-50": lambda: tv.deeplabv3_resnet50(**TORCHVISION),
     "torchvision LRASPP": lambda: tv.lraspp_mobilenet_v3_large(**TORCHVISION),
-    "transformers SegFormer": lambda: _transformers("segformer"),
-    "transformers UPerNet ConvNeXt": lambda: _transformers("upernet"),
+    "transformers SegFormer": _segformer,
+    "transformers UPerNet ConvNeXt": lambda: _upernet(_convnext()),
+    "transformers UPerNet Swin": lambda: _upernet(_swin()),
+    "wholescene FCN ResNet": lambda: _ours("test_resnet", "fcn"),
+    "wholescene UNet ResNet": lambda: _ours("test_resnet", "unet"),
+    "wholescene UPerNet ConvNeXt": lambda: _ours("test_convnext", "upernet", channels=64),
 }
 
 OUTPUTS = {name: "out" for name in NETWORKS if name.startswith("torchvision")} | {
@@ -78,11 +106,6 @@ SHAPES: dict[str, tuple[int, int, int, int]] = {
     "UPerNet SwinV2-T": (1, 3, 256, 256),
 }
 """Sizes that a network insists on; the others take 192 x 256."""
-
-
-def is_available(name: str) -> bool:
-    """Whether the library of a network is installed."""
-    return not name.startswith("transformers") or find_spec("transformers") is not None
 
 
 def build(name: str) -> nn.Module:

@@ -7,14 +7,21 @@ import warnings
 import pytest
 import torch
 from comparison import difference, fallbacks, scene, streamed
-from networks import NETWORKS, OUTPUTS, SHAPES, build, is_available
+from networks import NETWORKS, OUTPUTS, SHAPES, build
 
 from wholescene.spatial.capture import capture
 from wholescene.spatial.schedule import schedule
 
-FAST = ("Unet ResNet-18", "UPerNet ResNet-18")
+FAST = (
+    "Unet ResNet-18",
+    "UPerNet ResNet-18",
+    "transformers SegFormer",
+    "transformers UPerNet Swin",
+    "wholescene FCN ResNet",
+    "wholescene UNet ResNet",
+    "wholescene UPerNet ConvNeXt",
+)
 SLOW = [name for name in NETWORKS if name not in FAST]
-WITHOUT_RULES = {"MAnet ResNet-18": ["reshape"]}
 
 
 def _check(name: str, block: int) -> None:
@@ -28,7 +35,7 @@ def _check(name: str, block: int) -> None:
     expected = expected if output is None else expected[output]
     ready = schedule(capture(module, shape, dtype=torch.float64, output=output))
     assert difference(streamed(ready, image, block), expected) < 1e-9
-    assert fallbacks(ready) == WITHOUT_RULES.get(name, [])
+    assert fallbacks(ready) == []
 
 
 @pytest.mark.parametrize("name", FAST)
@@ -39,6 +46,4 @@ def test_common_networks(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_all_networks(name: str) -> None:
-    if not is_available(name):
-        pytest.skip("transformers is not installed")
     _check(name, 64)

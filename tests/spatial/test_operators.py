@@ -271,6 +271,7 @@ GLOBAL: dict[str, nn.Module] = {
         lambda x: x + F.interpolate(F.adaptive_max_pool2d(x, (3, 5)), x.shape[2:], mode="nearest")
     ),
     "scene_softmax": Compute(lambda x: x.flatten(2).softmax(-1).reshape(x.shape)),
+    "memory_order": Compute(lambda x: x.flatten(2).transpose(1, 2).reshape(x.shape)),
     "linear_attention": LinearAttention(),
     "global_attention": GlobalAttention(),
     "class_token": ClassToken(),

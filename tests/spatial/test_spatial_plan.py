@@ -28,7 +28,7 @@ def test_convolutions_alone_take_one_sweep_and_keep_nothing() -> None:
     assert plan.steps == ((2, 4),)
     assert plan.output_shape == (1, 4, 50, 100)
     assert (plan.kept, plan.breakers, plan.fallbacks) == ((), (), ())
-    assert [layer.rule for layer in plan.layers] == ["window", "pointwise", "window"]
+    assert [layer.rule for layer in plan.layers] == ["window", "window"]
     assert plan.multiply_adds == 50 * 100 * (8 * 27 + 4 * 72)
 
 
@@ -49,9 +49,9 @@ def test_an_operator_without_a_rule_is_named_with_its_bytes() -> None:
 
 def test_a_huge_scene_is_planned_from_shapes() -> None:
     plan = spatial.plan(Stack().eval(), (1, 3, 100_000, 20_000))
-    assert plan.steps == ((196, 40),)
+    assert plan.steps == ((98, 20),)
     whole = spatial.plan(Stack().eval(), (1, 3, 100_000, 20_000), "whole")
-    assert plan.peak_bytes < 64 << 20 < 1 << 30 < whole.peak_bytes
+    assert plan.peak_bytes < 128 << 20 < 1 << 30 < whole.peak_bytes
 
 
 def test_memory_does_not_grow_with_the_height_of_the_scene() -> None:

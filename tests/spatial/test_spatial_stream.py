@@ -67,7 +67,7 @@ def test_a_function_is_read_by_regions_and_may_be_read_again(small: Small) -> No
     found = spatial.stream(small, read, shape=SHAPE, block=16)
     assert found is not None
     assert difference(found, small(image)) < 1e-12
-    assert max(reads) <= 16 * 16
+    assert max(reads) <= 24 * 24  # the first block is larger by what the last layer lags behind
 
 
 def test_a_sink_takes_every_element_once(small: Small) -> None:
@@ -157,7 +157,7 @@ def _read_too_much(rows: slice, cols: slice) -> Tensor:
     [
         ({"image": torch.zeros(3, 8, 8)}, r"\(3, 8, 8\) is not \(B, C, H, W\)"),
         ({"image": _read_too_much}, "shape=.* is required"),
-        ({"image": _read_too_much, "shape": SHAPE}, r"gave \(2, 3, 5, 5\) for rows 0:16"),
+        ({"image": _read_too_much, "shape": SHAPE}, r"gave \(2, 3, 5, 5\) for rows 0:"),
         ({"image": _read_too_much, "shape": (3, 9, 9)}, r"shape \(3, 9, 9\) is not"),
         ({"image": "scene.tif"}, "image is a str, neither a tensor nor a function"),
         ({"image": torch.zeros(SHAPE), "shape": (2, 3, 9, 9)}, "is not that of the image"),

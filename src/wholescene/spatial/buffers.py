@@ -75,17 +75,26 @@ class Rolling(Source):
         for tensor, held in self._pieces():
             copy_region(tensor, held, target, (rows, cols), self.layout)
 
+    def pieces(self, rows: Span, cols: Span) -> list[tuple[Tensor, Span, Span]]:
+        """As for every source."""
+        found = []
+        for tensor, held in self._pieces():
+            common = [
+                (max(a, c), min(b, d)) for (a, b), (c, d) in zip(held, (rows, cols), strict=True)
+            ]
+            if all(first < last for first, last in common):
+                part = cut_region(tensor, self.layout, held, common)
+                found.append((part, common[0], common[1]))
+        return found
+
     def release(self, i: int, j: int) -> None:
         """Save what later steps will read of the pieces, and let go of them."""
         super().release(i, j)
         rows, cols = self._computed(i, j)
         if self._below is not None:
             strip, into = self._below
-            for tensor, held in self._pieces():
-                inner = (held[0], (max(held[1][0], cols[0]), min(held[1][1], cols[1])))
-                if inner[1][0] < inner[1][1]:
-                    part = cut_region(tensor, self.layout, held, inner)
-                    copy_region(part, inner, strip, into, self.layout)
+            for part, *held in self.pieces(into[0], cols):
+                copy_region(part, held, strip, into, self.layout)
         self._left = self._saved_left(j, rows, cols)
         self._fresh = None
 

@@ -178,7 +178,7 @@ class _Builder:
             source: Any = node.args[0]
             return self.of[source.name][node.args[1]]
         args, kwargs = self._resolve(node.args), self._resolve(node.kwargs)
-        if node.target in _TRANSPARENT:
+        if node.target in _TRANSPARENT or self._is_idle(node, args):
             return self.graph.values[args[0].index]
         fake = node.meta["val"]
         if isinstance(fake, list | tuple):
@@ -189,6 +189,17 @@ class _Builder:
             )
         return self._append(node.target, args, kwargs, fake, _layer(node))
 
+    def _is_idle(self, node: torch.fx.Node, args: Any) -> bool:
+        """Whether an operator has nothing to do: no rows to pad or to cut off, the type as is."""
+        if node.target is aten.type_as.default:
+            return self.graph.values[args[0].index].dtype is node.meta["val"].dtype
+        if node.target in (aten.pad.default, aten.constant_pad_nd.default):
+            return not any(args[1])
+        if node.target in (aten.slice.Tensor, aten.expand.default):
+            step = args[4] if node.target is aten.slice.Tensor and len(args) > 4 else 1
+            return step == 1 and self.graph.values[args[0].index].shape == node.meta["val"].shape
+        return False
+
     def _append(
         self, op: Any, args: Any, kwargs: Any, fake: Tensor, layer: str, part: int | None = None
     ) -> Value:
@@ -196,7 +207,10 @@ class _Builder:
         value = self.graph.add(
             op, args, kwargs, shape=tuple(fake.shape), dtype=fake.dtype, layer=layer, part=part
         )
-        if all(ref in self.static for ref in value.refs()):
+        if 0 in value.shape:
+            value.constant = torch.empty(value.shape, dtype=value.dtype)
+            self.static.add(value.index)
+        elif all(ref in self.static for ref in value.refs()):
             self.static.add(value.index)
             self._fold(value)
         return value
@@ -206,6 +220,8 @@ class _Builder:
         known = {ref: self.graph.values[ref].constant for ref in value.refs()}
         if value.num_bytes <= _FOLDED_BYTES and all(item is not None for item in known.values()):
             value.constant = run_op(value, known.__getitem__)  # type: ignore[arg-type]
+            # What it was made from is needed no longer.
+            value.op, value.args, value.kwargs, value.part = None, (), {}, None
 
     def _many(self, node: torch.fx.Node, args: Any, kwargs: Any) -> Any:
         """Operators with several results: one value per result."""
@@ -252,6 +268,8 @@ def _canonical(op: Any, args: Any, kwargs: Any, fake: Tensor, graph: Graph) -> t
     """One spelling for operators that mean the same."""
     if op in _VIEWS:
         return aten.reshape.default, (args[0], list(fake.shape)), {}
+    if op is aten.type_as.default:
+        return aten.to.dtype, (args[0], fake.dtype), {}
     if op is aten.transpose.int or op is aten.t.default:
         order = list(range(fake.dim()))
         first, second = (args[1], args[2]) if len(args) > 2 else (0, 1)

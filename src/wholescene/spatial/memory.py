@@ -32,7 +32,7 @@ class Footprint:
         kept: Largest sum of values kept whole between sweeps.
         strips: Largest sum of rows and columns kept inside a sweep.
         working: Largest sum of the regions one step works on.
-        constants: Values that depend on the scene's size but not on its pixels.
+        constants: Folded weights, and values that depend on the scene's size but not its pixels.
         steps: Blocks in rows and columns, per sweep.
         spilled: Whether kept values are in files.
     """
@@ -110,6 +110,7 @@ def footprint(plan: Schedule, block: int, *, spilled: bool = False) -> Footprint
         if found.kind is Kind.SMALL and found.level < 0 and value.name not in VIEWS
     )
     kept = max((kept_bytes(plan, level) for level in range(len(plan.sweeps))), default=0)
+    constants += plan.folded_bytes
     return Footprint(block, kept, strips, working, constants, tuple(steps), spilled)
 
 
@@ -132,7 +133,9 @@ def _sweep_bytes(
     plan: Schedule, present: Sequence[int], rows: AxisWave, cols: AxisWave
 ) -> tuple[int, int]:
     """Bytes of strips, and of regions alive at once, in one sweep."""
-    strips, window = 0, {}
+    strips = 0
+    fresh: dict[int, int] = {}
+    put_together: dict[int, int] = {}
     for index in present:
         found, value = plan.stages[index], plan.graph.values[index]
         if found.reduction is not None:
@@ -140,25 +143,38 @@ def _sweep_bytes(
         entry = plain_entries(found.layout) * value.dtype.itemsize
         high, carried_rows = _extent(rows, index)
         wide, carried_cols = _extent(cols, index)
-        fresh = _largest_step(rows, index) * _largest_step(cols, index) * entry
-        window[index] = high * wide * entry
-        if window[index] != fresh:
-            window[index] += fresh
+        window = high * wide * entry
+        if found.is_gathered:
+            put_together[index] = window
+            continue
+        fresh[index] = _largest_step(rows, index) * _largest_step(cols, index) * entry
+        if window != fresh[index] or _has_border(plan, index):
+            put_together[index] = window
         strips += 2 * carried_rows * found.grid(Axis.COL) * entry if rows.num_steps > 1 else 0
         strips += carried_cols * high * entry if cols.num_steps > 1 else 0
-    return strips, _alive(plan, present, window)
+    image = fresh.get(plan.graph.image, 0)  # the next region is read while this one is worked on
+    return strips, _alive(plan, present, fresh) + _alive(plan, present, put_together) + image
 
 
-def _alive(plan: Schedule, present: Sequence[int], window: dict[int, int]) -> int:
+def _has_border(plan: Schedule, index: int) -> bool:
+    """Whether something reads a value with what lies beyond the scene."""
+    return any(
+        found.rule is not None and found.rule.border and index in value.refs()
+        for value, found in zip(plan.graph.values, plan.stages, strict=True)
+    )
+
+
+def _alive(plan: Schedule, present: Sequence[int], sizes: dict[int, int]) -> int:
+    """Largest sum of sizes from where each value is computed to where it is last read."""
     last = {}
     for index in present:
-        for ref in {*plan.graph.values[index].refs(), index}:
+        for ref in {*plan.read_by(index), index}:
             last[ref] = index
     now = peak = 0
     for index in present:
-        now += window.get(index, 0)
+        now += sizes.get(index, 0)
         peak = max(peak, now)
-        now -= sum(window.get(ref, 0) for ref, user in last.items() if user == index)
+        now -= sum(sizes.get(ref, 0) for ref, user in last.items() if user == index)
     return peak
 
 

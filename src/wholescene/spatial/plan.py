@@ -29,7 +29,7 @@ __all__ = [
     "streamed_plan",
 ]
 
-DEFAULT_BLOCK = 512
+DEFAULT_BLOCK = 1024
 Executor = Literal["whole", "streamed"]
 
 
@@ -167,9 +167,9 @@ def plan(
     """
     if executor not in ("whole", "streamed"):
         raise InputError(f"executor={executor!r} is not known; use 'streamed' or 'whole'")
-    ready = prepare(module, shape, dtype=dtype, output=output, strict=strict)
     if executor == "whole":
-        return _whole_plan(ready, tuple(shape))
+        return _whole_plan(_traced(module, shape, dtype=dtype, output=output))
+    ready = prepare(module, shape, dtype=dtype, output=output, strict=strict)
     found = choose_footprint(ready, block=block, memory=memory, spilled=spill)
     return streamed_plan(ready, found)
 
@@ -183,6 +183,15 @@ def prepare(
     strict: bool = False,
 ) -> Schedule:
     """Trace and stage a module, checking what can be checked without pixels."""
+    ready = schedule(_traced(module, shape, dtype=dtype, output=output))
+    if strict:
+        refuse_fallbacks(ready)
+    return ready
+
+
+def _traced(
+    module: nn.Module, shape: Sequence[int], *, dtype: torch.dtype | None, output: Output
+) -> Graph:
     shape = tuple(int(size) for size in shape)
     if len(shape) != 4 or min(shape) < 1:
         raise InputError(f"shape {shape} is not (B, C, H, W) with sizes of at least 1")
@@ -192,10 +201,7 @@ def prepare(
         raise InputError(
             f"the module returns a tensor of shape {result}; the result must be (B, K, H, W)"
         )
-    ready = schedule(graph)
-    if strict:
-        refuse_fallbacks(ready)
-    return ready
+    return graph
 
 
 def module_dtype(module: nn.Module) -> torch.dtype:
@@ -275,8 +281,8 @@ def streamed_plan(ready: Schedule, found: Footprint) -> Plan:
     )
 
 
-def _whole_plan(ready: Schedule, shape: tuple[int, ...]) -> Plan:
-    graph = ready.graph
+def _whole_plan(graph: Graph) -> Plan:
+    shape = graph.values[graph.image].shape
     result = graph.values[graph.output]
     layers = tuple(
         LayerPlan(v.layer, v.name, Kind.WHOLE.value, "", 0, v.shape)

@@ -11,12 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from wholescene.spatial.layout import Axis, Layout
+from wholescene.spatial.pool import Pool
 
 __all__ = [
     "Enlarged",
@@ -59,13 +61,21 @@ def copy_region(
 
 
 def empty_region(
-    layout: Layout, rows: int, cols: int, dtype: torch.dtype, device: torch.device
+    layout: Layout,
+    rows: int,
+    cols: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    buffer: Tensor | None = None,
 ) -> Tensor:
     """Room for a region: images with channels last, everything else in the order it has."""
     shape = layout.local_shape(rows, cols)
-    return _shaped(
-        torch.empty(torch.Size(shape).numel(), dtype=dtype, device=device), layout, shape
-    )
+    count = torch.Size(shape).numel()
+    if buffer is None:
+        flat = torch.empty(count, dtype=dtype, device=device)
+    else:
+        flat = buffer[: count * dtype.itemsize].view(dtype)
+    return _shaped(flat, layout, shape)
 
 
 def _shaped(flat: Tensor, layout: Layout, shape: Sequence[int]) -> Tensor:
@@ -109,12 +119,18 @@ class Source(ABC):
         layout: Where rows and columns are.
         dtype: Type of the elements.
         device: Where they are.
+
+    Attributes:
+        pool: Where memory for what is put together comes from, and goes back to after the step;
+            only where no reader's result may share it.
     """
 
     def __init__(self, layout: Layout, dtype: torch.dtype, device: torch.device) -> None:
         self.layout, self.dtype, self.device = layout, dtype, device
         self.scene = tuple((0, layout.grid(axis) or 1) for axis in Axis)
+        self.pool: Pool | None = None
         self._made: tuple[Tensor, tuple[Span, Span], float] | None = None
+        self._lent: list[Tensor] = []
 
     @abstractmethod
     def view(self, rows: Span, cols: Span) -> Tensor | None:
@@ -123,6 +139,10 @@ class Source(ABC):
     @abstractmethod
     def place(self, target: Tensor, rows: Span, cols: Span) -> None:
         """Copy a region inside the scene into a tensor of its shape."""
+
+    def pieces(self, rows: Span, cols: Span) -> list[tuple[Tensor, Span, Span]]:
+        """A region inside the scene in one or more pieces, each with its rows and columns."""
+        return [(self.region(rows, cols), rows, cols)]
 
     def region(self, rows: Span, cols: Span, fill: float = 0.0) -> Tensor:
         """A region; what lies beyond the scene is ``fill``."""
@@ -142,11 +162,21 @@ class Source(ABC):
     def release(self, i: int, j: int) -> None:
         """Let go of what was put together at step ``(i, j)``."""
         self._made = None
+        if self.pool is not None:
+            for buffer in self._lent:
+                self.pool.give(buffer)
+        self._lent = []
+
+    def _room(self, rows: int, cols: int) -> Tensor:
+        buffer = None
+        if self.pool is not None:
+            shape = torch.Size(self.layout.local_shape(rows, cols))
+            buffer = self.pool.take(shape.numel() * self.dtype.itemsize)
+            self._lent.append(buffer)
+        return empty_region(self.layout, rows, cols, self.dtype, self.device, buffer)
 
     def _assembled(self, rows: Span, cols: Span, fill: float) -> Tensor:
-        made = empty_region(
-            self.layout, rows[1] - rows[0], cols[1] - cols[0], self.dtype, self.device
-        )
+        made = self._room(rows[1] - rows[0], cols[1] - cols[0])
         inner = [
             (max(a, c), min(b, d)) for (a, b), (c, d) in zip((rows, cols), self.scene, strict=True)
         ]
@@ -273,19 +303,33 @@ class Enlarged(Source):
 
     def place(self, target: Tensor, rows: Span, cols: Span) -> None:
         """As for every source."""
-        for row_at, from_rows in _phases(rows, self.factors[0]):
-            for col_at, from_cols in _phases(cols, self.factors[1]):
-                part = target[:, :, row_at :: self.factors[0], col_at :: self.factors[1]]
-                self.given.place(part, from_rows, from_cols)
+        for down, from_rows, times_down in _repeats(rows, self.factors[0]):
+            for across, from_cols, times_across in _repeats(cols, self.factors[1]):
+                part = target[:, :, down, across]
+                sizes = (down.stop - down.start) // times_down, (across.stop - across.start)
+                part = part.view(
+                    *part.shape[:2], sizes[0], times_down, sizes[1] // times_across, times_across
+                )
+                for piece, (top, _), (left, _) in self.given.pieces(from_rows, from_cols):
+                    height, width = piece.shape[2:]
+                    into = part.narrow(2, top - from_rows[0], height)
+                    into = into.narrow(4, left - from_cols[0], width)
+                    into.copy_(piece[:, :, :, None, :, None])
 
 
-def _phases(span: Span, factor: int) -> list[tuple[int, Span]]:
-    """Where each of the repetitions begins in a region, and which inputs go there."""
+def _repeats(span: Span, factor: int) -> list[tuple[slice, Span, int]]:
+    """Where inputs go in a region, which they are, and how often each is repeated.
+
+    The first and the last may be cut off by the region.
+    """
     start, stop = span
+    inner = {-(-start // factor) * factor, stop // factor * factor}
+    cuts = sorted({start, stop, *(cut for cut in inner if start < cut < stop)})
     found = []
-    for at in range(min(factor, stop - start)):
-        first = (start + at) // factor
-        found.append((at, (first, first + -(-(stop - start - at) // factor))))
+    for first, last in pairwise(cuts):
+        inputs = (first // factor, -(-last // factor))
+        times = (last - first) // (inputs[1] - inputs[0])
+        found.append((slice(first - start, last - start), inputs, times))
     return found
 
 

@@ -7,9 +7,10 @@ operator that is expensive, but before one that is cheap to repeat or has not ru
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from wholescene.spatial.constants import spread_constants
 from wholescene.spatial.cut import cheapest_cut
 from wholescene.spatial.fold import fold
 from wholescene.spatial.fuse import fuse_attention
@@ -56,10 +57,12 @@ class Schedule:
     Args:
         staging: How each value is computed.
         sweeps: The passes over the scene.
+        folded_bytes: Bytes of weights that took over a norm; the module's own stay as they are.
     """
 
     staging: Staging
     sweeps: tuple[Sweep, ...]
+    folded_bytes: int = 0
 
     @property
     def graph(self) -> Graph:
@@ -70,6 +73,13 @@ class Schedule:
     def stages(self) -> list[Stage]:
         """How each value is computed."""
         return self.staging.stages
+
+    def read_by(self, index: int) -> Iterator[int]:
+        """Values that a value reads, through those that are only put together for it."""
+        for ref in self.graph.values[index].refs():
+            yield ref
+            if self.stages[ref].is_gathered:
+                yield from self.read_by(ref)
 
     def gives_result(self, level: int) -> bool:
         """Whether the result comes out in a sweep, region by region."""
@@ -89,8 +99,18 @@ class Schedule:
 
 def schedule(graph: Graph) -> Schedule:
     """Decide how a network is executed."""
-    staging = assign(fold(fuse_attention(split_class_tokens(graph))))
-    return Schedule(staging, tuple(_sweeps(staging)))
+    given = spread_constants(fuse_attention(split_class_tokens(graph)))
+    folded = fold(given)
+    staging = assign(folded)
+    known = _constants(given)
+    added = sum(size for place, size in _constants(folded).items() if place not in known)
+    return Schedule(staging, tuple(_sweeps(staging)), added)
+
+
+def _constants(graph: Graph) -> dict[int, int]:
+    """Bytes of each constant by its place in memory."""
+    known = [value.constant for value in graph.values if value.constant is not None]
+    return {tensor.data_ptr(): tensor.nbytes for tensor in known}
 
 
 def _sweeps(staging: Staging) -> list[Sweep]:

@@ -15,6 +15,7 @@ from wholescene.spatial.capture import Output
 from wholescene.spatial.checkpoint import Checkpoint
 from wholescene.spatial.execute import Done, Execution, Read, Sink
 from wholescene.spatial.plan import Plan, choose_footprint, module_dtype, prepare, streamed_plan
+from wholescene.spatial.pool import steady_heap
 
 __all__ = ["Streamer", "stream"]
 
@@ -147,12 +148,13 @@ class Streamer:
             spill_dir=spill_dir,
             checkpoint=checkpoint,
         ).rows()
-        while True:
-            with torch.inference_mode():  # not while the caller has its turn
-                done = next(steps, None)
-            if done is None:
-                return
-            yield done
+        with steady_heap():
+            while True:
+                with torch.inference_mode():  # not while the caller has its turn
+                    done = next(steps, None)
+                if done is None:
+                    return
+                yield done
 
     def empty_result(self, image: Tensor | Read) -> Tensor:
         """Room for the whole result, on the image's device."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from wholescene.spatial.graph import Graph, Ref, Value, copied, mapped
-from wholescene.spatial.rules.attention import attend_both
+from wholescene.spatial.rules.attention import attend_both, is_usual_attention
 from wholescene.spatial.rules.pointwise import is_elementwise
 
 __all__ = ["split_class_tokens"]
@@ -95,6 +95,18 @@ class _Splitter:
         head = self._constant(joined, value.layer)
         return _Pair(head, self.place[grid], 1, joined.shape[1], value.shape)
 
+    def _restart(self, value: Value) -> _Pair | None:
+        """The two parts of a sequence, put together again after each went its own way."""
+        refs = value.refs()
+        if value.op is not aten.cat.default or len(refs) != 2:
+            return None
+        dim = (value.args[1] if len(value.args) > 1 else 0) % len(value.shape)
+        count, size = self.old.values[refs[0]].shape[dim], value.shape[dim]
+        known = {(pair.count, pair.shape[pair.dim]) for pair in self.pairs.values()}
+        if (count, size) not in known or any(ref in self.pairs for ref in refs):
+            return None
+        return _Pair(self.place[refs[0]], self.place[refs[1]], dim, count, value.shape)
+
     def _constant(self, tensor: Tensor, layer: str) -> int:
         value = self.new.add(
             None, (), {}, shape=tuple(tensor.shape), dtype=tensor.dtype, layer=layer
@@ -118,8 +130,8 @@ class _Splitter:
     def _split(self, value: Value) -> _Pair | None:
         refs = value.refs()
         if value.constant is not None or not any(ref in self.pairs for ref in refs):
-            return None
-        if value.op is aten.slice.Tensor and refs[0] in self.pairs and self._slice(value):
+            return self._restart(value)
+        if value.op in (aten.slice.Tensor, aten.select.int) and self._takes_part(value):
             return None
         if value.op is aten.scaled_dot_product_attention.default:
             return self._attention(value)
@@ -156,23 +168,20 @@ class _Splitter:
             return found[0] if found else None
         return None
 
-    def _both(self, value: Value, dim: int) -> _Pair | None:
+    def _both(self, value: Value, dim: int) -> _Pair:
         """The operator on each part."""
         pair = next(self.pairs[ref] for ref in value.refs() if ref in self.pairs)
-        total = value.shape[dim]
         places = []
-        for start, stop in ((0, pair.count), (pair.count, total)):
-            args = self._arguments(value, dim, start, stop)
-            if args is None:
-                return None
+        for start, stop in ((0, pair.count), (pair.count, value.shape[dim])):
+            args, kwargs = self._arguments(value, dim, start, stop)
             shape = [*value.shape]
             shape[dim] = stop - start
             if value.op is aten.reshape.default:
-                args = ((args[0][0], shape), args[1])
+                args = (args[0], shape)
             made = self.new.add(
                 value.op,
-                args[0],
-                args[1],
+                args,
+                kwargs,
                 shape=tuple(shape),
                 dtype=value.dtype,
                 layer=value.layer,
@@ -182,8 +191,7 @@ class _Splitter:
         return _Pair(places[0], places[1], dim, pair.count, value.shape)
 
     def _arguments(self, value: Value, dim: int, start: int, stop: int) -> Any:
-        """Arguments of one part; ``None`` if one cannot be cut."""
-        fails: list[int] = []
+        """Arguments of one part."""
 
         def part(index: int) -> Ref:
             pair = self.pairs.get(index)
@@ -193,46 +201,74 @@ class _Splitter:
             at = len(item.shape) - (len(value.shape) - dim)
             if not is_elementwise(value.op) or at < 0 or item.shape[at] == 1:
                 return Ref(self.place[index])
-            if item.constant is None:
-                fails.append(index)
-                return Ref(0)
-            return Ref(self._constant(item.constant.narrow(at, start, stop - start), item.layer))
+            return self._cut(item, at, start, stop)
 
-        found = mapped((value.args, value.kwargs), part)
-        return None if fails else found
+        return mapped((value.args, value.kwargs), part)
 
-    def _slice(self, value: Value) -> bool:
-        """A slice that takes only one part is that part."""
+    def _cut(self, item: Value, dim: int, start: int, stop: int) -> Ref:
+        """Some entries of a value that has no parts."""
+        if item.constant is not None:
+            return Ref(self._constant(item.constant.narrow(dim, start, stop - start), item.layer))
+        shape = [*item.shape]
+        shape[dim] = stop - start
+        args = (Ref(self.place[item.index]), dim, start, stop, 1)
+        return Ref(self._add(aten.slice.Tensor, args, item, shape))
+
+    def _takes_part(self, value: Value) -> bool:
+        """A slice or an entry of only one part is taken from that part."""
         pair = self.pairs[value.refs()[0]]
-        dim, start, stop = (*value.args[1:4], *(0, 0, 1 << 62)[len(value.args) - 1 :])[:3]
-        step = value.args[4] if len(value.args) > 4 else 1
         size = pair.shape[pair.dim]
-        if dim % len(pair.shape) != pair.dim or step != 1:
+        span = _span(value, size)
+        if value.args[1] % len(pair.shape) != pair.dim or span is None:
             return False
-        start, stop = start or 0, min(size, size if stop is None else stop)
-        if min(start, stop) < 0 or start < pair.count < stop:
+        start, stop = span
+        if start < pair.count < stop:
             return False
         source, shift = (pair.few, 0) if stop <= pair.count else (pair.grid, pair.count)
-        if stop - start == self.new.values[source].shape[pair.dim]:
+        if value.op is aten.select.int:
+            args: tuple[Any, ...] = (Ref(source), pair.dim, start - shift)
+        elif stop - start == self.new.values[source].shape[pair.dim]:
             self.place[value.index] = source
             return True
-        args = (Ref(source), pair.dim, start - shift, stop - shift, 1)
-        self.place[value.index] = self._add(aten.slice.Tensor, args, value, value.shape)
+        else:
+            args = (Ref(source), pair.dim, start - shift, stop - shift, 1)
+        self.place[value.index] = self._add(value.op, args, value, value.shape)
         return True
 
     def _attention(self, value: Value) -> _Pair | None:
         """Each part asks the keys of both."""
-        refs = value.refs()
-        pairs = [self.pairs[ref] for ref in refs if ref in self.pairs]
-        rank = len(value.shape)
-        usual = len(refs) == len(pairs) == 3 and all(pair.dim == rank - 2 for pair in pairs)
-        if not usual or value.kwargs.get("is_causal") or len(value.args) > 3:
+        refs, rank = value.refs(), len(value.shape)
+        query, key, val = (self.pairs.get(ref) for ref in refs[:3])
+        if query is None or key is None or val is None or not is_usual_attention(value):
             return None
-        query, key, val = pairs
-        scale = value.kwargs.get("scale")
+        if any(pair.dim != rank - 2 for pair in (query, key, val)):
+            return None
+        both = [[Ref(pair.few), Ref(pair.grid)] for pair in (key, val)]
+        ends = (query.few, 0, query.count), (query.grid, query.count, value.shape[-2])
         places = []
-        for part, size in ((query.few, query.count), (query.grid, value.shape[-2] - query.count)):
-            shape = (*value.shape[:-2], size, value.shape[-1])
-            args = (Ref(part), [Ref(key.few), Ref(key.grid)], [Ref(val.few), Ref(val.grid)], scale)
+        for part, start, stop in ends:
+            args = [Ref(part), *both, value.kwargs.get("scale"), *self._mask(refs[3:], start, stop)]
+            shape = (*value.shape[:-2], stop - start, value.shape[-1])
             places.append(self._add(attend_both, args, value, shape))
         return _Pair(places[0], places[1], rank - 2, query.count, value.shape)
+
+    def _mask(self, refs: Sequence[int], start: int, stop: int) -> list[Ref]:
+        """What the mask, if there is one, says to some of the queries."""
+        masks = [self.old.values[ref] for ref in refs]
+        return [
+            Ref(self.place[mask.index])
+            if mask.shape[-2] == 1
+            else self._cut(mask, len(mask.shape) - 2, start, stop)
+            for mask in masks
+        ]
+
+
+def _span(value: Value, size: int) -> tuple[int, int] | None:
+    """First and one past the last entry that a slice or selection takes; none if it has steps."""
+    if value.op is aten.select.int:
+        start = value.args[2] % size
+        return start, start + 1
+    named = dict(zip(("input", "dim", "start", "end", "step"), value.args, strict=False))
+    start, stop, step = named.get("start") or 0, named.get("end"), named.get("step", 1)
+    stop = size if stop is None else min(size, stop)
+    return (start, stop) if step == 1 and min(start, stop) >= 0 else None

@@ -13,6 +13,7 @@ from torch import Tensor
 from wholescene.spatial.buffers import Rolling
 from wholescene.spatial.graph import Value
 from wholescene.spatial.layout import Axis, Layout
+from wholescene.spatial.pool import Pool
 from wholescene.spatial.regions import Source, Span, Whole
 from wholescene.spatial.rules import Local, Needs
 from wholescene.spatial.schedule import Schedule
@@ -112,6 +113,7 @@ class Walk:
             if source is not None:
                 self.sources[index] = source
         self.tasks = self._tasks()
+        self._share_memory(Pool(device))
 
     def rows(self) -> Iterator[int]:
         """Compute row of blocks by row of blocks; gives how many are done, from ``start`` on."""
@@ -192,7 +194,7 @@ class Walk:
         last: dict[int, int] = {}
         worked = [i for i in self.members if not self.ready.stages[i].is_gathered]
         for index in worked:
-            for ref in [index, *self._read_by(index)]:
+            for ref in [index, *self.ready.read_by(index)]:
                 last[ref] = index
         done: dict[int, list[Source]] = {}
         for ref, index in last.items():
@@ -208,13 +210,16 @@ class Walk:
             for index in worked
         ]
 
-    def _read_by(self, index: int) -> Iterator[int]:
-        """Sources that a value reads, through others that are only put together."""
-        for ref in self.graph.values[index].refs():
-            if ref in self.sources:
-                yield ref
-                if self.ready.stages[ref].is_gathered:
-                    yield from self._read_by(ref)
+    def _share_memory(self, pool: Pool) -> None:
+        """Let sources take room from a pool whose readers all compute something new."""
+        unsafe = {
+            ref
+            for task in self.tasks
+            if task.stage.reduction is None and not (task.stage.rule and task.stage.rule.border)
+            for ref in self.ready.read_by(task.value.index)
+        }
+        for index, source in self.sources.items():
+            source.pool = None if index in unsafe else pool
 
     def _arguments(self, index: int) -> list[_Argument | Callable[[], Tensor]]:
         value, found = self.graph.values[index], self.ready.stages[index]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import gcd
 
 from wholescene.spatial.layout import Axis
 from wholescene.spatial.staging import Staging
 
 __all__ = ["AxisWave", "axis_wave", "finest_cuts", "first_step"]
+
+_STRIDE = 32
+"""Usual stride of a network's coarsest grid."""
 
 
 @dataclass(frozen=True)
@@ -28,17 +32,37 @@ class AxisWave:
 
 
 def finest_cuts(staging: Staging, present: Sequence[int], axis: Axis, block: int) -> list[int]:
-    """Cut the finest grid of a sweep into blocks; all blocks but the last are whole.
+    """Cut the finest grid of a sweep into blocks.
 
-    A block that is a multiple of the network's stride then cuts all its grids alike.
+    The first is larger, by up to a half, by as much as the last value lags behind the first: then
+    no region of the last value is much larger than a block. Blocks that are a multiple of the network's stride
+    cut all its grids alike.
     """
     finest = max((staging.stages[index].grid(axis) for index in present), default=1)
-    return [*range(0, finest, block), finest]
+    if finest <= block:
+        return [0, finest]
+    first = block + _lag(staging, present, axis, block, finest)
+    return [0, *range(first, finest, block), finest] if first < finest else [0, block, finest]
+
+
+def _lag(staging: Staging, present: Sequence[int], axis: Axis, block: int, finest: int) -> int:
+    """Entries of the finest grid that the last value is behind, in steps that suit strides."""
+    done = _breaks(staging, present, axis, [0, block, finest])[present[-1]][1]
+    behind = block - done * finest // staging.stages[present[-1]].grid(axis)
+    step = gcd(block, _STRIDE)
+    return min(-(-behind // step), block // 2 // step) * step if done else 0
 
 
 def axis_wave(staging: Staging, present: Sequence[int], axis: Axis, block: int) -> AxisWave:
     """Let everything be computed as soon as what it needs is there."""
     cuts = finest_cuts(staging, present, axis, block)
+    breaks = _breaks(staging, present, axis, cuts)
+    return AxisWave(breaks, _keeps(staging, present, axis, breaks), len(cuts) - 1)
+
+
+def _breaks(
+    staging: Staging, present: Sequence[int], axis: Axis, cuts: Sequence[int]
+) -> dict[int, list[int]]:
     breaks: dict[int, list[int]] = {}
     for index in present:
         grid = staging.stages[index].grid(axis)
@@ -52,7 +76,7 @@ def axis_wave(staging: Staging, present: Sequence[int], axis: Axis, block: int) 
                 ready = [min(pair) for pair in zip(ready, given, strict=True)]
         ready[0], ready[-1] = 0, grid
         breaks[index] = ready
-    return AxisWave(breaks, _keeps(staging, present, axis, breaks), len(cuts) - 1)
+    return breaks
 
 
 def _keeps(

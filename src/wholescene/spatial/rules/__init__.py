@@ -105,6 +105,7 @@ RULES: dict[object, Builder] = {
     aten.cat.default: pointwise.concatenate,
     aten.stack.default: pointwise.stack,
     aten.reshape.default: shape.view,
+    shape.lay_out: shape.laid_out,
     aten.permute.default: shape.permute,
     aten.select.int: shape.select,
     aten.slice.Tensor: shape.cut,

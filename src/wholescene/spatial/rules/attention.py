@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wholescene.spatial.graph import Value
-from wholescene.spatial.layout import Atom, Axis, Dim, Layout, adopt
+from wholescene.spatial.layout import Atom, Dim, Layout, adopt
 from wholescene.spatial.rules.base import (
     Built,
     Input,
@@ -19,6 +19,7 @@ from wholescene.spatial.rules.base import (
     Reduction,
     Rule,
     accumulator_dtype,
+    arguments_of,
     identities,
     is_spatial,
     same_op,
@@ -31,12 +32,16 @@ __all__ = [
     "attention",
     "attention_over_both",
     "einsum",
+    "is_usual_attention",
     "matrix_product",
 ]
 
 
 def matrix_product(value: Value, inputs: Sequence[Input]) -> Built:
-    """Product of the last two dimensions; one side may be needed whole."""
+    """Product of the last two dimensions; one side may be needed whole.
+
+    Whole means all rows and columns but those that count windows in a batch dimension.
+    """
     left, right = (item.layout for item in inputs)
     if min(len(left.dims), len(right.dims)) < 2:
         return None
@@ -48,8 +53,6 @@ def matrix_product(value: Value, inputs: Sequence[Input]) -> Built:
     if all(inner):
         return _token_product(value, inputs)
     whole = 0 if inner[0] else 1 if inner[1] or (is_spatial(rows) and is_spatial(cols)) else None
-    if whole is not None and any(is_spatial(dim) for dim in (left, right)[whole].dims[:-2]):
-        return None
     if whole == 0:
         rows = (Atom(value.shape[-2]),)
     if whole == 1:
@@ -96,41 +99,59 @@ def einsum(value: Value, inputs: Sequence[Input]) -> Built:
 
 def attention(value: Value, inputs: Sequence[Input]) -> Built:
     """Scaled dot-product attention of query, key, value and an optional mask."""
-    query, key = inputs[0], inputs[1]
-    if is_spatial(query.layout.dims[-1]) or value.kwargs.get("is_causal"):
+    query, key = inputs[0].layout, inputs[1].layout
+    if is_spatial(query.dims[-1]) or not is_usual_attention(value):
         return None
-    if is_spatial(key.layout.dims[-2]):
-        if any(is_spatial(dim) for item in inputs[:3] for dim in item.layout.dims[:-2]):
-            return None
-        if len(inputs) > 3:
-            return None
-        layout = Layout((*query.layout.dims[:-1], (Atom(value.shape[-1]),)))
-        return _rule(value, inputs, layout, whole=(1, 2))
-    layout = Layout((*query.layout.dims[:-1], (Atom(value.shape[-1]),)))
-    return _rule(value, inputs, layout, whole=())
+    layout = Layout((*query.dims[:-1], (Atom(value.shape[-1]),)))
+    is_global = is_spatial(key.dims[-2])
+    return _rule(value, inputs, layout, whole=(1, 2) if is_global else (), mask=3)
 
 
-def _rule(value: Value, inputs: Sequence[Input], layout: Layout, *, whole: Sequence[int]) -> Built:
-    ours = {axis: layout.grid(axis) for axis in Axis}
+def is_usual_attention(value: Value) -> bool:
+    """Whether queries ask all keys, heads in pairs, without chance."""
+    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+    named = arguments_of(value, names)
+    return not any(named.get(name) for name in ("dropout_p", "is_causal", "enable_gqa"))
+
+
+def _rule(
+    value: Value,
+    inputs: Sequence[Input],
+    layout: Layout,
+    *,
+    whole: Sequence[int],
+    mask: int | None = None,
+) -> Built:
     needs: list[Needs | None] = []
     adopted: dict[int, Layout] = {}
     for k, item in enumerate(inputs):
         found = item.layout
         if k in whole:
-            needs.append(None)
+            found = Layout(found.dims[:-2])
+            if not _is_cut_alike(found, Layout(layout.dims[:-2])):
+                return None
+            needs.append(identities(found) if found.is_spatial else None)
             continue
         if item.is_complete and not found.is_spatial:
-            lead = adopt(item.shape, layout)
-            if lead.is_spatial and len(item.shape) == len(layout.dims):
-                # Only batch dimensions of a constant are cut.
-                dims = [*lead.dims[:-2], *found.dims[-2:]]
-                found = Layout(tuple(dims))
-                if found.is_spatial:
-                    adopted[k] = found
-        if any(found.grid(axis) not in (None, ours[axis]) for axis in Axis):
+            found = _as_result(item, layout, is_mask=k == mask)
+            adopted |= {k: found} if found.is_spatial else {}
+        if not _is_cut_alike(found, layout):
             return None
         needs.append(identities(found) if found.is_spatial else None)
     return Rule(layout, tuple(needs), same_op(value), adopted)
+
+
+def _as_result(item: Input, layout: Layout, *, is_mask: bool) -> Layout:
+    """Layout of a constant whose batch dimensions, and queries if it is a mask, are cut."""
+    count = 1 if is_mask else 2
+    alike = adopt(item.shape, layout).dims[:-count]
+    return Layout((*alike, *item.layout.dims[-count:]))
+
+
+def _is_cut_alike(found: Layout, layout: Layout) -> bool:
+    """Whether what an argument has of the scene is in the same dimensions of the result."""
+    pairs = zip(reversed(found.dims), reversed(layout.dims), strict=False)
+    return all(ours == theirs for ours, theirs in pairs if is_spatial(ours))
 
 
 def _batch_dims(left: Input, right: Input, shape: tuple[int, ...]) -> tuple[Dim, ...] | None:
@@ -152,12 +173,15 @@ def _batch_dims(left: Input, right: Input, shape: tuple[int, ...]) -> tuple[Dim,
 
 
 def attend_both(
-    query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], scale: float | None
+    query: Tensor,
+    keys: Sequence[Tensor],
+    values: Sequence[Tensor],
+    scale: float | None,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """Attention over keys and values in two parts."""
-    return F.scaled_dot_product_attention(
-        query, torch.cat(list(keys), -2), torch.cat(list(values), -2), scale=scale
-    )
+    both = torch.cat(list(keys), -2), torch.cat(list(values), -2)
+    return F.scaled_dot_product_attention(query, *both, mask, scale=scale)
 
 
 _CHUNK_SCORES = 1 << 24
@@ -190,11 +214,12 @@ def attention_in_chunks(value: Value, inputs: Sequence[Input]) -> Built:
 
 def attention_over_both(value: Value, inputs: Sequence[Input]) -> Built:
     """Queries by region, or a few of them at once; keys and values in two parts, each whole."""
-    layout = inputs[0].layout
-    if is_spatial(layout.dims[-1]):
+    query = inputs[0].layout
+    batch = [dim for item in inputs for dim in item.layout.dims[:-2]]
+    if any(is_spatial(dim) for dim in (*batch, query.dims[-1])):
         return None
-    needs = (identities(layout) if layout.is_spatial else None, *(None for _ in inputs[1:]))
-    return Rule(layout, needs, same_op(value))
+    layout = Layout((*query.dims[:-1], (Atom(value.shape[-1]),)))
+    return _rule(value, inputs, layout, whole=(1, 2, 3, 4), mask=5)
 
 
 class _TokenProduct(Reduction):
@@ -219,8 +244,10 @@ class _TokenProduct(Reduction):
 def _token_product(value: Value, inputs: Sequence[Input]) -> Built:
     """Sum over all tokens of products, where both sides hold them in the inner dimension."""
     left, right = (item.layout for item in inputs)
-    inner = left.dims[-1]
-    others = [*left.dims[:-1], *right.dims[:-2], right.dims[-1]]
-    if inner != right.dims[-2] or any(is_spatial(dim) for dim in others):
+    inner, batch = left.dims[-1], left.dims[:-2]
+    if inner != right.dims[-2] or is_spatial(left.dims[-2]) or is_spatial(right.dims[-1]):
         return None
+    if any(is_spatial(dim) for dim in (*batch, *right.dims[:-2])):
+        rows, cols = (Atom(value.shape[-2]),), (Atom(value.shape[-1]),)
+        return _rule(value, inputs, Layout((*batch, rows, cols)), whole=(0, 1))
     return _TokenProduct(value, inputs)

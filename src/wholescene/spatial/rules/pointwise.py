@@ -82,6 +82,8 @@ def reduced(value: Value, inputs: Sequence[Input], dims: Sequence[int]) -> Built
 
 def batch_norm(value: Value, inputs: Sequence[Input]) -> Built:
     """Batch norm with stored statistics."""
+    if is_spatial(inputs[0].layout.dims[1]):
+        return None
     return _first_only(value, inputs, inputs[0].layout)
 
 

@@ -29,6 +29,8 @@ __all__ = [
     "cut",
     "expand",
     "flip",
+    "laid_out",
+    "lay_out",
     "pad",
     "permute",
     "pixel_shuffle",
@@ -44,7 +46,7 @@ def view(value: Value, inputs: Sequence[Input]) -> Built:
     source = inputs[0].layout
     layout = reshaped(source, value.shape)
     if layout is None:
-        return None
+        return _reordered(value, source)
     needs: dict[Axis, AxisNeed] = {}
     for axis in Axis:
         before, after = source.grid(axis), layout.grid(axis)
@@ -72,6 +74,39 @@ def view(value: Value, inputs: Sequence[Input]) -> Built:
         return x
 
     return Rule(layout, (needs,), run)
+
+
+def _reordered(value: Value, source: Layout) -> Built:
+    """Pixels read as channels and channels as pixels, as MAnet does: any may come from anywhere."""
+    image = Layout.image(value.shape) if len(value.shape) == 4 else None
+    if image is None or any(source.grid(axis) != image.grid(axis) for axis in Axis):
+        return None
+
+    def run(local: Local) -> Tensor:
+        rows, cols = (slice(*local.out[axis]) for axis in Axis)
+        return local.tensors[0].reshape(value.shape)[..., rows, cols]
+
+    return Rule(image, (None,), run)
+
+
+def lay_out(x: Tensor, layout: Layout) -> Tensor:
+    """A constant, told where it has rows and columns of the scene."""
+    return x
+
+
+def laid_out(value: Value, inputs: Sequence[Input]) -> Built:
+    """Regions of a constant."""
+    layout: Layout = value.args[1]
+
+    def run(local: Local) -> Tensor:
+        x, sizes = local.tensors[0], {axis: layout.grid(axis) or 1 for axis in Axis}
+        for axis, (start, stop) in local.out.items():
+            if layout.grid(axis) is not None:
+                x = narrow(x, layout, axis, sizes, start, stop - start)
+                sizes[axis] = stop - start
+        return x
+
+    return Rule(layout, (None,), run)
 
 
 def narrow(

@@ -1,0 +1,83 @@
+"""Memory that is used again and again, so that it is asked for only once.
+
+Regions have the same sizes at almost every step. Left to the C library, their memory would be given
+back and taken anew each time, which costs more than filling it, or be scattered over a heap that
+grows to a multiple of what is in use.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+from torch import Tensor
+
+__all__ = ["Pool", "steady_heap"]
+
+
+class Pool:
+    """Flat buffers that are lent and taken back.
+
+    Args:
+        device: Where they are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._free: list[Tensor] = []
+
+    def take(self, num_bytes: int) -> Tensor:
+        """Borrow the smallest buffer of at least so many bytes.
+
+        If there is none, a new one takes the place of the largest: there are never more buffers
+        than were lent at once.
+        """
+        self._free.sort(key=Tensor.numel)
+        fitting = [k for k, buffer in enumerate(self._free) if buffer.numel() >= num_bytes]
+        if fitting:
+            return self._free.pop(fitting[0])
+        if self._free:
+            self._free.pop()
+        return torch.empty(num_bytes, dtype=torch.uint8, device=self.device)
+
+    def give(self, buffer: Tensor) -> None:
+        """Take a buffer back; nothing may read it any more."""
+        self._free.append(buffer)
+
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of mallopt, and what glibc sets them to
+_DEFAULTS = {_TRIM_THRESHOLD: 128 << 10, _MMAP_MAX: 65536}
+_STEADY = {_TRIM_THRESHOLD: (1 << 31) - 1, _MMAP_MAX: 0}
+
+
+@contextmanager
+def steady_heap() -> Iterator[None]:
+    """Keep what operators free for the next ones, where the C library is glibc; for the process.
+
+    glibc gets large blocks from the operating system one by one and gives each back at once, so
+    that every result of a layer is made of pages that must be cleared first.
+    """
+    set_option, trim = _glibc()
+    for name, number in _STEADY.items():
+        set_option(name, number)
+    try:
+        yield
+    finally:
+        for name, number in _DEFAULTS.items():
+            set_option(name, number)
+        trim(0)
+
+
+@cache
+def _glibc() -> tuple[Callable[[int, int], object], Callable[[int], object]]:
+    try:
+        library = ctypes.CDLL(None)
+        library.gnu_get_libc_version  # noqa: B018  # only glibc has it
+        set_option, trim = library.mallopt, library.malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return (lambda name, number: None), (lambda pad: None)
+    set_option.argtypes, trim.argtypes = [ctypes.c_int, ctypes.c_int], [ctypes.c_size_t]
+    return set_option, trim
