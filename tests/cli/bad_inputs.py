@@ -40,6 +40,14 @@ def predict(world: World, scene: Path | None = None, *more: str, out: str = "map
     return ["predict", path, "--model", str(world.model), "--out", target, *more]
 
 
+def _windowed(world: World, *more: str) -> Command:
+    return predict(world, None, "--engine", "windowed", *more)
+
+
+def _streamed(world: World, *more: str) -> Command:
+    return predict(world, None, "--engine", "streamed", *more)
+
+
 def train(world: World, *overrides: str, out: str = "run") -> Command:
     sets = [part for item in overrides for part in ("--set", item)]
     return ["train", str(world.config), "--out", str(world.root / out), *sets]
@@ -185,10 +193,10 @@ def _resume_other(world: World) -> Command:
     original = run.Outputs.publish
     run.Outputs.publish = _interrupt
     try:
-        call([*predict(world), "--block", "32"])
+        call(_streamed(world, "--block", "32"))
     finally:
         run.Outputs.publish = original
-    return [*predict(world), "--block", "40", "--resume"]
+    return _streamed(world, "--block", "24", "--resume")
 
 
 def _interrupt(*args: object) -> None:
@@ -209,9 +217,13 @@ CASES = [
     Case("too few bands", _one_band),
     Case("band that is not there", lambda w: predict(w, None, "--bands", "blue,green,nir")),
     Case("wrong number of --bands", lambda w: predict(w, None, "--bands", "1,2")),
-    Case("overlap not below block", lambda w: predict(w, None, "--block", "64", "--overlap", "64")),
+    Case("overlap not below block", lambda w: _windowed(w, "--block", "64", "--overlap", "64")),
     Case("unknown engine", lambda w: predict(w, None, "--engine", "magic")),
     Case("engine that is not there yet", lambda w: predict(w, None, "--engine", "sharded")),
+    Case("setting of another engine", lambda w: predict(w, None, "--overlap", "64")),
+    Case("views that streaming has not", lambda w: _streamed(w, "--tta", "flips")),
+    Case("memory that is no size", lambda w: predict(w, None, "--memory", "plenty")),
+    Case("memory that is not enough", lambda w: _streamed(w, "--memory", "512KiB")),
     Case("unknown device", lambda w: predict(w, None, "--device", "gpu")),
     Case("device that is not there", lambda w: predict(w, None, "--device", "cuda:99")),
     Case("unknown precision", lambda w: predict(w, None, "--precision", "half")),

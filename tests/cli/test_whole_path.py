@@ -82,10 +82,28 @@ def test_train_predict_evaluate_report_vectorize(world: World, capsys, tmp_path:
     assert vectors["polygons"] >= 2
 
 
+def test_evaluate_streams_and_passes_on_notes(world: World, capsys, tmp_path: Path) -> None:
+    command = ("evaluate", "--dataset", world.dataset, "--model", world.model, "--out")
+    whole = run(capsys, *command, tmp_path / "whole")
+    streamed = run(capsys, *command, tmp_path / "st", "--engine", "streamed", "--block", 16)
+    assert streamed["confusion"] == whole["confusion"]
+    views = ("--tta", "flips", "--memory", "1MiB")
+    with pytest.raises(SystemExit):
+        app([*map(str, (*command, tmp_path / "views", *views))])
+    assert "note (test): one plain forward would take" in capsys.readouterr().out
+
+
 def test_plan_and_dry_run_write_nothing(world: World, capsys) -> None:
     before = sorted(world.root.rglob("*"))
-    planned = run(capsys, "plan", world.scene, "--model", world.model, "--block", 32)
-    assert planned["blocks"] == 4
+    planned = run(capsys, "plan", world.scene, "--model", world.model)
+    assert (planned["engine"], planned["blocks"]) == ("whole", 1)
+    streamed = ("--engine", "streamed", "--block", 16, "--memory", "1GiB", "--strict")
+    planned = run(capsys, "plan", world.scene, "--model", world.model, *streamed)
+    assert planned["engine"] == "streamed"
+    assert planned["blocks"] > 1
+    assert planned["fallbacks"] == []
+    assert planned["multiply_adds"] > 0
+    assert 0 < planned["memory_bytes"] < 1 << 30
     dry = run(capsys, "train", world.config, "--dry-run")
     assert dry["steps"] == 2
     assert sorted(world.root.rglob("*")) == before

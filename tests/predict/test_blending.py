@@ -80,7 +80,15 @@ def test_the_rolling_buffer_gives_what_a_whole_canvas_would(
 def test_constant_logits_give_a_constant_map(make_scene: MakeScene, tmp_path: Path) -> None:
     model = constant_model(0.3, -1.0, 2.0)
     out = tmp_path / "map.tif"
-    predict(make_scene(101, 77), model, out, block=32, overlap=12, probabilities="float32")
+    predict(
+        make_scene(101, 77),
+        model,
+        out,
+        engine="windowed",
+        block=32,
+        overlap=12,
+        probabilities="float32",
+    )
     expected = np.exp([0.3, -1.0, 2.0]) / np.exp([0.3, -1.0, 2.0]).sum()
     found = read(tmp_path / "map_probabilities.tif")
     np.testing.assert_allclose(found, np.broadcast_to(expected[:, None, None], found.shape), 1e-5)
@@ -102,16 +110,10 @@ def test_a_network_without_context_gives_the_same_map_in_windows_as_whole(
 ) -> None:
     pixels = noise(*size)
     scene, model = make_scene(pixels=pixels), pixel_model()
-    for engine in ("windowed", "whole"):
-        predict(
-            scene,
-            model,
-            tmp_path / f"{engine}.tif",
-            engine=engine,
-            block=block,
-            overlap=overlap,
-            probabilities="float32",
-        )
+    windows = {"block": block, "overlap": overlap}
+    for engine, settings in (("windowed", windows), ("whole", {})):
+        out = tmp_path / f"{engine}.tif"
+        predict(scene, model, out, engine=engine, probabilities="float32", **settings)
     windowed, whole = (read(tmp_path / f"{e}_probabilities.tif") for e in ("windowed", "whole"))
     np.testing.assert_allclose(windowed, whole, atol=1e-5)
     np.testing.assert_allclose(whole, softmax_of(model, pixels), atol=1e-5)
@@ -141,6 +143,7 @@ def test_a_map_is_the_weighted_mean_of_its_windows(make_scene: MakeScene, tmp_pa
         make_scene(pixels=pixels),
         model,
         out,
+        engine="windowed",
         block=40,
         overlap=12,
         batch=2,
@@ -154,7 +157,8 @@ def test_a_map_is_the_weighted_mean_of_its_windows(make_scene: MakeScene, tmp_pa
 def seam_ratio(scene: Path, model: ToyModel, out: Path, *, overlap: int) -> float:
     """Steps of probability across window borders over steps elsewhere."""
     block = 64
-    predict(scene, model, out, block=block, overlap=overlap, probabilities="float32")
+    settings = {"engine": "windowed", "block": block, "overlap": overlap}
+    predict(scene, model, out, probabilities="float32", **settings)
     found = read(out.with_name(f"{out.stem}_probabilities.tif"))
     steps = np.abs(np.diff(found, axis=1)).mean((0, 2))
     starts = cover_starts(found.shape[1], block, block - overlap)

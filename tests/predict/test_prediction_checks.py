@@ -31,19 +31,33 @@ MakeScene = Callable[..., Path]
 @pytest.mark.parametrize(
     ("settings", "kind", "said"),
     [
-        ({"engine": "streamed"}, UnsupportedError, r"'streamed'.*use .*windowed"),
         ({"engine": "sharded"}, UnsupportedError, r"'sharded'.*use .*windowed"),
-        ({"engine": "tiled"}, InputError, r"'tiled' is unknown; use auto, whole, windowed"),
-        ({"block": 32, "overlap": 32}, InputError, r"overlap 32 px .* block of 32 px; lower"),
-        ({"block": 32, "overlap": -1}, InputError, r"overlap -1 px"),
+        (
+            {"engine": "tiled"},
+            InputError,
+            r"'tiled' is unknown; use auto, whole, streamed, windowed",
+        ),
+        (
+            {"engine": "windowed", "block": 32, "overlap": 32},
+            InputError,
+            r"overlap 32 px .* block of 32 px; lower",
+        ),
+        ({"engine": "windowed", "block": 32, "overlap": -1}, InputError, r"overlap -1 px"),
         ({"block": 0}, InputError, r"block 0 px"),
-        ({"batch": 0}, InputError, r"batch 0"),
+        ({"engine": "windowed", "batch": 0}, InputError, r"batch 0"),
         ({"precision": "float8"}, InputError, r"'float8' is unknown; use float32, bfloat16"),
         ({"device": "abacus"}, InputError, r"'abacus' is unknown; use auto, cpu, cuda"),
         ({"device": "mps"}, InputError, r"'mps' is not supported; use auto, cpu, cuda"),
         ({"device": "cuda:99"}, InputError, r"'cuda:99' is not there: this machine has"),
         ({"tta": "mirror"}, InputError, r"'mirror' is unknown"),
         ({"probabilities": "uint9"}, InputError, r"'uint9'"),
+        ({"overlap": 0}, InputError, r"--overlap 0 does not apply to engine auto; .* windowed"),
+        ({"engine": "streamed", "batch": 4}, InputError, r"--batch 4 does not apply .*streamed"),
+        ({"engine": "streamed", "tta": "flips"}, InputError, r"--tta flips .*auto or whole or wi"),
+        ({"engine": "whole", "block": 32}, InputError, r"--block 32 does not apply .*whole"),
+        ({"engine": "whole", "strict": True}, InputError, r"--strict does not apply .*whole"),
+        ({"engine": "windowed", "memory": "1GiB"}, InputError, r"--memory 1GiB does not apply"),
+        ({"memory": "plenty"}, InputError, r"'plenty' is not a size"),
         ({"bands": (1, 2)}, (ModelFileError, RasterError), r"2 bands"),
         ({"bands": ("red", "b1", "b2")}, RasterError, r"red"),
         ({"bands": (1, 2, 9)}, RasterError, r"9"),
@@ -136,7 +150,12 @@ def test_rows_that_are_there_count_as_disk_that_is_taken(
 ) -> None:
     """A map whose rows are nearly done resumes on a disk that only its end fits on."""
     scene, model, out = make_scene(400, 3000), pixel_model(), tmp_path / "map.tif"
-    settings: dict[str, Any] = {"block": 100, "overlap": 0, "probabilities": True}
+    settings: dict[str, Any] = {
+        "engine": "windowed",
+        "block": 100,
+        "overlap": 0,
+        "probabilities": True,
+    }
     calls = 0
 
     def stop_late(done: int, total: int, /) -> None:
@@ -165,12 +184,13 @@ def test_a_missing_or_damaged_scene_is_named(tmp_path: Path) -> None:
         predict(tmp_path / "text.tif", pixel_model(), tmp_path / "map.tif")
 
 
-def test_damage_inside_a_scene_is_reported_and_leaves_no_map(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["streamed", "windowed"])
+def test_damage_inside_a_scene_is_reported_and_leaves_no_map(tmp_path: Path, engine: str) -> None:
     scene = write_scene(tmp_path / "scene.tif", noise(200, 200))
     data = scene.read_bytes()
     scene.write_bytes(data[: len(data) // 2])
     with pytest.raises(RasterError, match=r"scene\.tif"):
-        predict(scene, pixel_model(), tmp_path / "map.tif", block=32)
+        predict(scene, pixel_model(), tmp_path / "map.tif", engine=engine, block=32)
     assert not (tmp_path / "map.tif").exists()
 
 
@@ -201,7 +221,15 @@ def test_numbers_that_are_none_stop_the_map_and_name_the_window(
 ) -> None:
     model = ToyModel(Spoils(value), make_spec(classes=2)).eval()
     with pytest.raises(WholesceneError, match=r"rows 0\.\.31, columns 48\.\.79"):
-        predict(make_scene(64, 80), model, tmp_path / "map.tif", block=32, overlap=0, batch=1)
+        predict(
+            make_scene(64, 80),
+            model,
+            tmp_path / "map.tif",
+            engine="windowed",
+            block=32,
+            overlap=0,
+            batch=1,
+        )
     assert not (tmp_path / "map.tif").exists()
 
 
@@ -216,19 +244,22 @@ class Shrinks(nn.Module):
         return image[:, :2, ::4, ::4]
 
 
-def test_logits_of_another_size_are_refused(make_scene: MakeScene, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["auto", "whole", "streamed", "windowed"])
+def test_logits_of_another_size_are_refused(
+    make_scene: MakeScene, tmp_path: Path, engine: str
+) -> None:
     model = ToyModel(Shrinks(), make_spec(classes=2)).eval()
-    with pytest.raises(WholesceneError, match=r"\b8\b.*\b32\b|\b32\b.*\b8\b"):
-        predict(make_scene(64, 80), model, tmp_path / "map.tif", block=32)
+    with pytest.raises(InputError, match=r"64, 80\) into logits of \(1, 2, 16, 20\)"):
+        predict(make_scene(64, 80), model, tmp_path / "map.tif", engine=engine)
 
 
-@pytest.mark.parametrize("engine", ["windowed", "whole"])
+@pytest.mark.parametrize("engine", ["auto", "whole", "streamed", "windowed"])
 def test_another_number_of_classes_than_promised_is_refused(
     make_scene: MakeScene, tmp_path: Path, engine: str
 ) -> None:
     model = ToyModel(constant_model(0.0, 1.0, 2.0).net, make_spec(classes=2)).eval()
-    with pytest.raises(WholesceneError, match=r"3, 64, 80.*2 classes|3, 32, 32.*2 classes"):
-        predict(make_scene(64, 80), model, tmp_path / "map.tif", block=32, engine=engine)
+    with pytest.raises(WholesceneError, match=r"3, 64, 80.*2 classes"):
+        predict(make_scene(64, 80), model, tmp_path / "map.tif", engine=engine)
 
 
 @pytest.mark.parametrize(
@@ -248,9 +279,9 @@ def test_a_scene_at_another_scale_gets_a_note(
 def test_any_pixel_type_is_mapped(tmp_path: Path, dtype: str) -> None:
     pixels = noise(40, 30).astype(dtype)
     scene = write_scene(tmp_path / "scene.tif", pixels)
-    predict(scene, pixel_model(), tmp_path / "map.tif", block=32)
+    predict(scene, pixel_model(), tmp_path / "map.tif")
     as_bytes = write_scene(tmp_path / "bytes.tif", noise(40, 30))
-    predict(as_bytes, pixel_model(), tmp_path / "bytes_map.tif", block=32)
+    predict(as_bytes, pixel_model(), tmp_path / "bytes_map.tif")
     np.testing.assert_array_equal(read(tmp_path / "map.tif"), read(tmp_path / "bytes_map.tif"))
 
 

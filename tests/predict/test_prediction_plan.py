@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,9 +32,8 @@ def test_a_plan_reads_no_pixel_and_writes_nothing(make_scene: MakeScene, tmp_pat
     scene = make_scene(96, 80)
     before = sorted(tmp_path.iterdir())
     model = context_model()
-    text = plan_prediction(
-        scene, model, block=32, overlap=8, tta="flips", probabilities=True
-    ).describe()
+    windows = {"engine": "windowed", "block": 32, "overlap": 8}
+    text = plan_prediction(scene, model, tta="flips", probabilities=True, **windows).describe()
     assert sorted(tmp_path.iterdir()) == before
     assert model.windows_seen == 0
     for said in (
@@ -48,28 +48,32 @@ def test_a_plan_reads_no_pixel_and_writes_nothing(make_scene: MakeScene, tmp_pat
         assert said in text
 
 
-@pytest.mark.parametrize("engine", ["windowed", "whole"])
+@pytest.mark.parametrize(
+    "settings", [{"engine": "windowed", "block": 32, "overlap": 8}, {"engine": "whole"}]
+)
 def test_a_plan_counts_the_blocks_that_are_done(
-    make_scene: MakeScene, tmp_path: Path, engine: str
+    make_scene: MakeScene, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     scene, model = make_scene(130, 70), context_model()
-    plan = plan_prediction(scene, model, engine=engine, block=32, overlap=8)
-    result = predict(scene, model, tmp_path / "map.tif", engine=engine, block=32, overlap=8)
+    plan = plan_prediction(scene, model, **settings)
+    result = predict(scene, model, tmp_path / "map.tif", **settings)
     assert plan.blocks == result.blocks == model.windows_seen
 
 
-def test_memory_of_windows_does_not_grow_with_the_height(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["streamed", "windowed"])
+def test_memory_does_not_grow_with_the_height(tmp_path: Path, engine: str) -> None:
     bytes_at = []
     for height in (600, 6000):
         scene = write_scene(tmp_path / f"{height}.tif", np.ones((3, height, 64), np.uint8))
-        bytes_at.append(plan_prediction(scene, pixel_model(), block=256).working_bytes)
+        plan = plan_prediction(scene, pixel_model(), engine=engine, block=256)
+        bytes_at.append(plan.memory_bytes)
     assert bytes_at[0] == bytes_at[1]
 
 
 def test_memory_grows_with_width_batch_and_window(tmp_path: Path) -> None:
     def working(width: int = 2000, **settings: int) -> int:
         path = write_scene(tmp_path / f"{width}.tif", np.ones((3, 700, width), np.uint8))
-        return plan_prediction(path, pixel_model(), **settings).working_bytes
+        return plan_prediction(path, pixel_model(), engine="windowed", **settings).working_bytes
 
     plain = working()
     assert working(4000) > 1.2 * plain

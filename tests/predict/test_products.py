@@ -20,6 +20,7 @@ from wholescene.prediction import predict
 from wholescene.raster import LabelReader
 
 MakeScene = Callable[..., Path]
+WINDOWS: dict[str, Any] = {"engine": "windowed", "block": 24, "overlap": 5}
 
 
 def test_a_map_holds_the_ids_of_the_most_likely_classes(
@@ -93,12 +94,17 @@ def test_only_what_is_asked_for_is_written(make_scene: MakeScene, tmp_path: Path
 
 def test_a_map_names_its_model_and_settings(make_scene: MakeScene, tmp_path: Path) -> None:
     model = pixel_model()
-    predict(make_scene(30, 30), model, tmp_path / "map.tif", block=24, overlap=5)
+    predict(make_scene(30, 30), model, tmp_path / "map.tif", **WINDOWS)
     with rasterio.open(tmp_path / "map.tif") as file:
         tags = file.tags()
     assert tags["WHOLESCENE_MODEL"] == model_id(model)
     assert tags["WHOLESCENE_ENGINE"] == "windowed"
     assert (tags["WHOLESCENE_BLOCK"], tags["WHOLESCENE_OVERLAP"]) == ("24", "5")
+    predict(make_scene(30, 30), model, tmp_path / "map.tif", engine="streamed", block=16)
+    with rasterio.open(tmp_path / "map.tif") as file:
+        tags = file.tags()
+    assert (tags["WHOLESCENE_ENGINE"], tags["WHOLESCENE_BLOCK"]) == ("streamed", "16")
+    assert "WHOLESCENE_OVERLAP" not in tags
 
 
 def test_a_preview_shows_image_classes_and_overlay(make_scene: MakeScene, tmp_path: Path) -> None:
@@ -137,7 +143,8 @@ def test_a_preview_reads_the_map_in_pieces(
 
 
 def test_the_result_counts_pixels_blocks_and_memory(make_scene: MakeScene, tmp_path: Path) -> None:
-    result = predict(make_scene(96, 80), context_model(), tmp_path / "map.tif", block=32, overlap=8)
+    settings = {"engine": "windowed", "block": 32, "overlap": 8}
+    result = predict(make_scene(96, 80), context_model(), tmp_path / "map.tif", **settings)
     assert result.engine == "windowed"
     assert result.pixels == 96 * 80
     # Starts 0, 24, 48, 64 down and 0, 24, 48 across.
@@ -148,14 +155,16 @@ def test_the_result_counts_pixels_blocks_and_memory(make_scene: MakeScene, tmp_p
     assert result.output == tmp_path / "map.tif"
 
 
-def test_progress_counts_every_pixel_once_and_ends_at_the_total(
-    make_scene: MakeScene, tmp_path: Path
+@pytest.mark.parametrize("engine", ["streamed", "windowed"])
+def test_progress_rises_and_ends_at_the_total(
+    make_scene: MakeScene, tmp_path: Path, engine: str
 ) -> None:
     calls: list[tuple[int, int]] = []
     predict(
         make_scene(96, 80),
         pixel_model(),
         tmp_path / "map.tif",
+        engine=engine,
         block=32,
         progress=lambda done, total: calls.append((done, total)),
     )
@@ -179,9 +188,10 @@ def test_the_model_is_given_back_as_it_was(make_scene: MakeScene, tmp_path: Path
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("engine", ["streamed", "windowed"])
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_lower_precision_gives_nearly_the_same_shares(
-    make_scene: MakeScene, tmp_path: Path, precision: str
+    make_scene: MakeScene, tmp_path: Path, precision: str, engine: str
 ) -> None:
     scene, model = make_scene(50, 40), context_model()
     for name in ("float32", precision):
@@ -189,6 +199,7 @@ def test_lower_precision_gives_nearly_the_same_shares(
             scene,
             model,
             tmp_path / f"{name}.tif",
+            engine=engine,
             block=32,
             precision=name,
             probabilities="float32",

@@ -17,18 +17,25 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from toy_models import ToyModel, context_model, noise, pixel_model, write_scene
+from toy_models import ToyModel, context_model, noise, pixel_model, pooled_model, write_scene
 
 from wholescene.errors import ResumeError
 from wholescene.prediction import predict
 
 MakeScene = Callable[..., Path]
+PRODUCTS: dict[str, Any] = {"probabilities": True, "uncertainty": True}
 SETTINGS: dict[str, Any] = {
+    "engine": "windowed",
     "block": 32,
     "overlap": 8,
     "batch": 3,
-    "probabilities": True,
-    "uncertainty": True,
+    **PRODUCTS,
+}
+STREAMED: dict[str, Any] = {"engine": "streamed", "block": 40, **PRODUCTS}
+WAYS: dict[str, tuple[Callable[..., ToyModel], dict[str, Any]]] = {
+    "windowed": (context_model, SETTINGS),
+    "streamed": (context_model, STREAMED),
+    "streamed in two sweeps": (pooled_model, STREAMED),
 }
 FILES = ("map.tif", "map.qml", "map.tif.aux.xml", "map_probabilities.tif", "map_uncertainty.tif")
 
@@ -78,40 +85,87 @@ def reference(scene: Path) -> tuple[dict[str, bytes], int, int]:
     return contents(folder), len(counter.calls), model.windows_seen
 
 
+def mapped(scene: Path, out: Path, way: str, **more: Any) -> Path:
+    """Map a scene one of the ways; give the folder."""
+    out.parent.mkdir(exist_ok=True)
+    make, settings = WAYS[way]
+    predict(scene, make(), out, **more, **settings)
+    return out.parent
+
+
 def interrupt(scene: Path, out: Path, bands: int, **changes: Any) -> None:
     with pytest.raises(KeyboardInterrupt):
         predict(scene, context_model(), out, progress=StopAfter(bands), **{**SETTINGS, **changes})
 
 
+@pytest.mark.parametrize("way", WAYS)
 def test_interruption_after_any_row_band_leaves_no_trace(
-    scene: Path, tmp_path: Path, reference: tuple[dict[str, bytes], int, int]
+    scene: Path, tmp_path: Path, way: str
 ) -> None:
-    expected, bands, _ = reference
-    assert bands >= 5
-    for stop in range(1, bands + 1):
+    counter = Counter()
+    expected = contents(mapped(scene, tmp_path / "straight" / "map.tif", way, progress=counter))
+    assert len(counter.calls) >= 5
+    for stop in range(1, len(counter.calls) + 1):
         out = tmp_path / str(stop) / "map.tif"
-        out.parent.mkdir()
-        interrupt(scene, out, stop)
+        with pytest.raises(KeyboardInterrupt):
+            mapped(scene, out, way, progress=StopAfter(stop))
         assert not out.exists()
-        predict(scene, context_model(), out, resume=True, **SETTINGS)
-        assert contents(out.parent) == expected, f"stopped after band {stop}"
+        assert contents(mapped(scene, out, way, resume=True)) == expected, f"after band {stop}"
         assert sorted(p.name for p in out.parent.iterdir()) == sorted(FILES)
 
 
-def test_a_map_interrupted_at_every_band_ends_the_same(
+@pytest.mark.parametrize("way", WAYS)
+def test_a_map_interrupted_again_and_again_ends_the_same(
+    scene: Path, tmp_path: Path, way: str
+) -> None:
+    counter, out = Counter(), tmp_path / "work" / "map.tif"
+    expected = contents(mapped(scene, tmp_path / "straight" / "map.tif", way, progress=counter))
+    for _ in range(2 * len(counter.calls)):
+        try:
+            mapped(scene, out, way, resume=True, progress=StopAfter(2))
+        except KeyboardInterrupt:
+            continue
+        break
+    assert contents(out.parent) == expected
+
+
+def test_once_all_rows_are_done_only_the_writing_is_left(
     scene: Path, tmp_path: Path, reference: tuple[dict[str, bytes], int, int]
 ) -> None:
     expected, bands, _ = reference
-    out = tmp_path / "work" / "map.tif"
+    out, model = tmp_path / "work" / "map.tif", context_model()
     out.parent.mkdir()
-    interrupt(scene, out, 1)
-    for _ in range(bands - 1):
-        with pytest.raises(KeyboardInterrupt):
-            predict(scene, context_model(), out, resume=True, progress=StopAfter(1), **SETTINGS)
-    model = context_model()
+    interrupt(scene, out, bands)
     predict(scene, model, out, resume=True, **SETTINGS)
-    assert model.windows_seen == 0, "all rows were done, only the writing was left"
+    assert model.windows_seen == 0
     assert contents(out.parent) == expected
+
+
+def test_what_a_finished_sweep_kept_is_not_computed_again(scene: Path, tmp_path: Path) -> None:
+    counter, out = Counter(), tmp_path / "work" / "map.tif"
+    mapped(scene, tmp_path / "straight" / "map.tif", "streamed in two sweeps", progress=counter)
+    steps, again = len(counter.calls), Counter()
+    with pytest.raises(KeyboardInterrupt):
+        mapped(scene, out, "streamed in two sweeps", progress=StopAfter(steps - 1))
+    mapped(scene, out, "streamed in two sweeps", resume=True, progress=again)
+    assert len(again.calls) <= 2
+    assert again.calls[-1] == counter.calls[-1]
+
+
+def test_started_afresh_nothing_of_the_last_execution_is_taken_over(
+    scene: Path, tmp_path: Path
+) -> None:
+    """Sums and kept values of another network would spoil the map without a word."""
+    out = tmp_path / "work" / "map.tif"
+    expected = contents(mapped(scene, tmp_path / "straight" / "map.tif", "streamed in two sweeps"))
+    make, settings = WAYS["streamed in two sweeps"]
+    other = make()
+    torch.nn.init.zeros_(other.net.first[0].weight)
+    out.parent.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        predict(scene, other, out, progress=StopAfter(7), **settings)
+    assert (out.parent / "map.tif.part" / "stream").is_dir()
+    assert contents(mapped(scene, out, "streamed in two sweeps")) == expected
 
 
 def test_resuming_repeats_at_most_one_row_of_windows(
@@ -179,6 +233,7 @@ def test_a_finished_map_of_another_making_is_made_anew(scene: Path, tmp_path: Pa
         ({"block": 40}, r"'block' was 32 and is now 40"),
         ({"overlap": 10}, r"'overlap' was 8 and is now 10"),
         ({"batch": 4}, r"'batch' was 3 and is now 4"),
+        ({"engine": "whole", "block": None, "overlap": None, "batch": None}, r"'batch' was 3"),
         ({"tta": "flips"}, r"'tta' was .* and is now 'flips'"),
         ({"precision": "bfloat16"}, r"'precision' was 'float32' and is now"),
         ({"uncertainty": False}, r"uncertainty"),
@@ -247,13 +302,13 @@ def slowly(done: int, total: int, /) -> None:
     time.sleep(0.02)
 
 
-def map_in_child(scene: Path, out: Path) -> None:
+def map_in_child(scene: Path, out: Path, way: str) -> None:
     torch.set_num_threads(1)
-    predict(scene, context_model(), out, resume=True, progress=slowly, **SETTINGS)
+    mapped(scene, out, way, resume=True, progress=slowly)
 
 
 def kill_and_resume(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, *, kills: int, seed: int
+    folder: Path, monkeypatch: pytest.MonkeyPatch, way: str, *, kills: int, seed: int
 ) -> None:
     # Children fork from a server that has imported torch, so that each one starts at once.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
@@ -265,7 +320,7 @@ def kill_and_resume(
         path.parent.mkdir()
 
     def start(out: Path) -> BaseProcess:
-        process = context.Process(target=map_in_child, args=(scene, out))
+        process = context.Process(target=map_in_child, args=(scene, out, way))
         process.start()
         return process
 
@@ -295,17 +350,19 @@ def kill_and_resume(
     assert sorted(p.name for p in killed.parent.iterdir()) == sorted(FILES)
 
 
+@pytest.mark.parametrize("way", ["windowed", "streamed in two sweeps"])
 def test_killed_at_random_moments_the_map_has_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    kill_and_resume(tmp_path, monkeypatch, kills=5, seed=5)
+    kill_and_resume(tmp_path, monkeypatch, way, kills=5, seed=5)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
 def test_killed_twenty_times_the_map_has_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    kill_and_resume(tmp_path, monkeypatch, kills=20, seed=7)
+    kill_and_resume(tmp_path, monkeypatch, way, kills=20, seed=7)
 
 
 def test_tags_say_how_the_map_was_made(scene: Path, tmp_path: Path) -> None:

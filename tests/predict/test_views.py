@@ -105,7 +105,7 @@ def test_a_network_that_sees_single_pixels_gains_nothing_from_views(
     scene, model = make_scene(70, 50), pixel_model()
     for name, tta in (("plain", None), ("views", "flips,turns")):
         out = tmp_path / f"{name}.tif"
-        predict(scene, model, out, block=32, tta=tta, probabilities="float32")
+        predict(scene, model, out, engine="windowed", tta=tta, probabilities="float32")
     plain, views = (read(tmp_path / f"{n}_probabilities.tif") for n in ("plain", "views"))
     np.testing.assert_allclose(views, plain, atol=1e-6)
 

@@ -52,7 +52,8 @@ class ToyModel(nn.Module):
         self.shapes: list[tuple[int, ...]] = []
 
     def forward(self, image: Tensor) -> Tensor:
-        self.shapes.append(tuple(image.shape))
+        if not torch.compiler.is_compiling():  # a trace sees no pixels
+            self.shapes.append(tuple(image.shape))
         return self.net(image)
 
     @property
@@ -79,6 +80,28 @@ def context_model(*, bands: int = 3, classes: int = 3) -> ToyModel:
     for layer in net[::2]:
         nn.init.normal_(layer.weight, mean=0.02, std=0.1)
     return ToyModel(net, make_spec(bands=bands, classes=classes)).eval()
+
+
+class Pooled(nn.Module):
+    """Features whose statistics over the scene decide; two passes, with values kept between."""
+
+    def __init__(self, bands: int, classes: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(bands, 8, 5, stride=2, padding=2), nn.ReLU())
+        self.norm = nn.GroupNorm(2, 8)
+        self.last = nn.Conv2d(8, classes, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        deep = self.first(image)
+        deep = self.norm(deep) - 2 * deep.mean((2, 3), keepdim=True)
+        logits = 3 * self.last(deep)
+        return nn.functional.interpolate(logits, image.shape[2:], mode="bilinear")
+
+
+def pooled_model(*, bands: int = 3, classes: int = 3) -> ToyModel:
+    """Each pixel depends on the whole scene."""
+    torch.manual_seed(3)
+    return ToyModel(Pooled(bands, classes), make_spec(bands=bands, classes=classes)).eval()
 
 
 class Constant(nn.Module):

@@ -9,7 +9,17 @@ import typer
 
 from wholescene.cli.console import finish, progress
 from wholescene.cli.options import AsJson, Debug, ModelPath, Resume
-from wholescene.cli.predict import Batch, Block, Device, EngineName, Overlap, Precision, Tta
+from wholescene.cli.predict import (
+    Batch,
+    Block,
+    Device,
+    EngineName,
+    Memory,
+    Overlap,
+    Precision,
+    Strict,
+    Tta,
+)
 
 __all__ = ["evaluate"]
 
@@ -22,7 +32,9 @@ def evaluate(
     engine: EngineName = "auto",
     block: Block = None,
     overlap: Overlap = None,
-    batch: Batch = 4,
+    batch: Batch = None,
+    memory: Memory = None,
+    strict: Strict = False,
     device: Device = "auto",
     precision: Precision = "float32",
     tta: Tta = None,
@@ -61,6 +73,8 @@ def evaluate(
             block=block,
             overlap=overlap,
             batch=batch,
+            memory=memory,
+            strict=strict,
             device=device,
             precision=precision,
             tta=tta,

@@ -14,8 +14,10 @@ from wholescene.cli.predict import (
     Block,
     Device,
     EngineName,
+    Memory,
     Overlap,
     Precision,
+    Strict,
     Tta,
     parse_bands,
 )
@@ -29,7 +31,9 @@ def plan(
     engine: EngineName = "auto",
     block: Block = None,
     overlap: Overlap = None,
-    batch: Batch = 4,
+    batch: Batch = None,
+    memory: Memory = None,
+    strict: Strict = False,
     device: Device = "auto",
     precision: Precision = "float32",
     bands: Bands = None,
@@ -37,7 +41,7 @@ def plan(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Show what predict would do: engine, windows, memory, disk. Reads no pixels.
+    """Show what predict would do: engine, blocks, layers, memory, time. Reads no pixels.
 
     Example: wholescene plan scene.tif --model runs/first
     """
@@ -50,6 +54,8 @@ def plan(
         block=block,
         overlap=overlap,
         batch=batch,
+        memory=memory,
+        strict=strict,
         device=device,
         precision=precision,
         bands=parse_bands(bands),

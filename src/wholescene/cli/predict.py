@@ -17,21 +17,52 @@ __all__ = [
     "Block",
     "Device",
     "EngineName",
+    "Memory",
     "Overlap",
     "Precision",
+    "Strict",
     "Tta",
     "parse_bands",
     "predict",
 ]
 
 EngineName = Annotated[
-    str, typer.Option("--engine", help="auto, whole or windowed; auto is windowed so far.")
+    str,
+    typer.Option(
+        "--engine",
+        help="whole: one plain forward. streamed: the same numbers, block by block, for scenes of "
+        "any size. windowed: overlapping windows, blended; depends on their size. auto: whole if "
+        "it fits into --memory, else streamed.",
+    ),
 ]
-Block = Annotated[int | None, typer.Option("--block", min=1, help="Window side in pixels.")]
+Block = Annotated[
+    int | None,
+    typer.Option(
+        "--block", min=1, help="Side of a block (streamed) or window (windowed) in pixels."
+    ),
+]
 Overlap = Annotated[
-    int | None, typer.Option("--overlap", min=0, help="Pixels neighbouring windows share.")
+    int | None,
+    typer.Option("--overlap", min=0, help="Windowed: pixels neighbouring windows share."),
 ]
-Batch = Annotated[int, typer.Option("--batch", min=1, help="Windows per forward pass.")]
+Batch = Annotated[
+    int | None, typer.Option("--batch", min=1, help="Windowed: windows per forward pass.")
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        help="Auto, streamed: memory to stay under, such as 4GiB; half of the machine's or 0.8 of "
+        "the GPU's if not given.",
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Auto, streamed: refuse layers without a streaming rule before any pixel is read.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Precision = Annotated[str, typer.Option("--precision", help="float32, bfloat16 or float16.")]
 Bands = Annotated[
@@ -63,7 +94,9 @@ def predict(
     engine: EngineName = "auto",
     block: Block = None,
     overlap: Overlap = None,
-    batch: Batch = 4,
+    batch: Batch = None,
+    memory: Memory = None,
+    strict: Strict = False,
     device: Device = "auto",
     precision: Precision = "float32",
     bands: Bands = None,
@@ -93,6 +126,8 @@ def predict(
         "block": block,
         "overlap": overlap,
         "batch": batch,
+        "memory": memory,
+        "strict": strict,
         "device": device,
         "precision": precision,
         "bands": parse_bands(bands),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,16 +33,27 @@ class Band:
 
     Args:
         row_off: First row.
-        probabilities: (K, rows, width) on the CPU.
+        probabilities: (K, rows, width) on the CPU; no rows where there is only progress to tell.
+        share_done: Share of all work done by now; ``None``: that of its last row.
     """
 
     row_off: int
     probabilities: Tensor
+    share_done: float | None = None
 
     @property
     def row_stop(self) -> int:
         """One past the last row."""
         return self.row_off + self.probabilities.shape[1]
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether it brings rows, not only progress."""
+        return self.probabilities.shape[1] > 0
+
+    def share_of(self, height: int) -> float:
+        """Share of the work over a scene of this height that is done."""
+        return self.row_stop / height if self.share_done is None else self.share_done
 
     def parts(self, rows: int) -> Iterator[Band]:
         """Cut into bands of so many rows, so that what is made of each stays small."""
@@ -50,16 +62,42 @@ class Band:
 
 
 class Engine(Protocol):
-    """A way to execute a network over a scene."""
+    """A way to execute a network over a scene.
+
+    Attributes:
+        name: As in ``--engine``.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """What the numbers depend on besides network, device and precision."""
 
     @property
     def num_blocks(self) -> int:
         """Units of work over the whole scene."""
 
     def bands(
-        self, reader: SceneReader, forward: Forward, rows_done: int
+        self, reader: SceneReader, forward: Forward, rows_done: int, folder: Path | None = None
     ) -> Generator[Band, None, None]:
-        """Give all rows from ``rows_done`` on, from top to bottom, each once."""
+        """Give all rows from ``rows_done`` on, from top to bottom, each once.
+
+        Args:
+            reader: Scene.
+            forward: Network.
+            rows_done: Rows that are safe already. Whoever asks for the next band has made the
+                rows of the last one safe.
+            folder: Where to keep what another process needs to go on; goes with the map's store.
+        """
+
+    @property
+    def disk_bytes(self) -> int:
+        """Disk that it takes besides the map's."""
+
+    @property
+    def file_bytes(self) -> int:
+        """Largest file on it."""
 
     def working_bytes(self, num_bands: int, num_classes: int) -> int:
         """Memory besides the model and the network's own activations."""
@@ -122,13 +160,7 @@ class Forward:
             image = image.contiguous(memory_format=torch.channels_last)
         with self._autocast():
             logits = self._model(image)
-        expected = (len(image), len(self.spec.classes), *image.shape[2:])
-        if logits.shape != expected:
-            raise InputError(
-                f"the network turns an image of {tuple(image.shape)} into logits of "
-                f"{tuple(logits.shape)}, but its {len(self.spec.classes)} classes need {expected}; "
-                "let it give one plane per class, as high and wide as the image"
-            )
+        check_logits(tuple(logits.shape), tuple(image.shape), len(self.spec.classes))
         probabilities: Tensor = logits.float().softmax(1)
         return probabilities
 
@@ -150,6 +182,21 @@ def borrowed(model: nn.Module, device: torch.device) -> Iterator[None]:
         model.to(home)
         for module, training in modes.items():
             module.training = training
+
+
+def check_logits(logits: tuple[int, ...], image: tuple[int, ...], num_classes: int) -> None:
+    """Refuse logits of a shape that makes no map.
+
+    Raises:
+        InputError: Naming the shapes.
+    """
+    expected = (image[0], num_classes, *image[2:])
+    if logits != expected:
+        raise InputError(
+            f"the network turns an image of {image} into logits of {logits}, but its "
+            f"{num_classes} classes need {expected}; let it give one plane per class, as high and "
+            "wide as the image"
+        )
 
 
 def find_device(name: str) -> torch.device:

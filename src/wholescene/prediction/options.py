@@ -11,12 +11,23 @@ from wholescene.prediction.engine import PRECISIONS, Engine
 from wholescene.prediction.views import Views
 from wholescene.prediction.whole import WholeEngine
 from wholescene.prediction.windowed import WindowedEngine
+from wholescene.spatial.memory import parse_bytes
 
 __all__ = ["DEFAULT_BLOCK_PX", "Options", "Probabilities"]
 
 DEFAULT_BLOCK_PX = 512
-ENGINES = ("auto", "whole", "windowed")
-LATER = ("streamed", "sharded")
+DEFAULT_BATCH = 4
+ENGINES = ("auto", "whole", "streamed", "windowed")
+LATER = ("sharded",)
+APPLIES = {
+    "block": ("auto", "streamed", "windowed"),
+    "overlap": ("windowed",),
+    "batch": ("windowed",),
+    "memory": ("auto", "streamed"),
+    "strict": ("auto", "streamed"),
+    "tta": ("auto", "whole", "windowed"),
+}
+"""Engines that each setting means something to."""
 
 Probabilities = bool | Literal["float32"]
 
@@ -26,10 +37,18 @@ class Options:
     """How scenes are mapped.
 
     Args:
-        engine: ``auto`` (windowed so far), ``whole`` or ``windowed``.
-        block: Window side in pixels; ``None``: 512.
+        engine: ``whole``: one plain forward over the scene. ``streamed``: the same numbers block
+            by block, in memory that does not grow with the scene's height. ``windowed``:
+            overlapping windows, blended; the map depends on their size. ``auto``: ``whole``
+            where it fits into the memory, else ``streamed``.
+        block: Side in pixels of a streamed block (``None``: as the memory allows) or of a window
+            (``None``: 512).
         overlap: Pixels neighbouring windows share; ``None``: a quarter of the window.
-        batch: Windows per forward pass.
+        batch: Windows per forward pass; ``None``: 4.
+        memory: Budget in bytes or as ``"4GiB"``, for the choice of ``auto`` and of streamed
+            blocks; ``None``: half of the machine's memory or 0.8 of a CUDA device's, and no more
+            than is free.
+        strict: Refuse layers that streamed execution has no rule for, before a pixel is read.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``float32``, ``bfloat16`` or ``float16``.
         bands: Bands of the scene in the model's order; ``None``: found by name, wavelength or
@@ -46,7 +65,9 @@ class Options:
     engine: str = "auto"
     block: int | None = None
     overlap: int | None = None
-    batch: int = 4
+    batch: int | None = None
+    memory: int | str | None = None
+    strict: bool = False
     device: str = "auto"
     precision: str = "float32"
     bands: tuple[int | str, ...] | None = None
@@ -65,7 +86,8 @@ class Options:
             raise InputError(
                 f"precision {self.precision!r} is unknown; use {', '.join(PRECISIONS)}"
             )
-        if self.batch < 1:
+        self._refuse_unused()
+        if self.batch is not None and self.batch < 1:
             raise InputError(f"batch {self.batch} is not at least 1; set --batch")
         if self.block_px < 1:
             raise InputError(f"block {self.block} px is not at least 1; set --block")
@@ -74,6 +96,8 @@ class Options:
                 f"overlap {self.overlap_px} px is not in 0..{self.block_px - 1}, less than the "
                 f"block of {self.block_px} px; lower --overlap or raise --block"
             )
+        if self.memory is not None:
+            parse_bytes(self.memory)
         if self.probabilities not in (False, True, "float32"):
             raise InputError(f"probabilities {self.probabilities!r}: use True or 'float32'")
         Views.parse(self.tta)
@@ -88,36 +112,36 @@ class Options:
         """Pixels neighbouring windows share."""
         return self.block_px // 4 if self.overlap is None else self.overlap
 
-    @property
-    def engine_name(self) -> str:
-        """Engine that will run."""
-        return "windowed" if self.engine == "auto" else self.engine
+    def build_engine(self, size: Size) -> WholeEngine | WindowedEngine:
+        """Make an engine that needs no trace of the network; windowed, unless whole is asked for.
 
-    def build_engine(self, size: Size) -> Engine:
-        """Make the engine for a scene; a window is never larger than the scene."""
-        if self.engine_name == "whole":
+        A window is never larger than the scene.
+        """
+        if self.engine == "whole":
             return WholeEngine(size)
         block = Size(min(self.block_px, size.height), min(self.block_px, size.width))
         overlap = Size(*(min(self.overlap_px, side - 1) for side in block))
-        return WindowedEngine(size, block, overlap, self.batch)
+        return WindowedEngine(size, block, overlap, self.batch or DEFAULT_BATCH)
 
-    def key(self, device: str) -> dict[str, Any]:
+    def key(self, engine: Engine, device: str) -> dict[str, Any]:
         """What the bytes of a map depend on, besides scene and model."""
-        windows = (
-            {}
-            if self.engine_name == "whole"
-            else {
-                "block": self.block_px,
-                "overlap": self.overlap_px,
-                "batch": self.batch,
-            }
-        )
         return {
-            "engine": self.engine_name,
-            **windows,
+            "engine": engine.name,
+            **engine.settings,
             "device": device,
             "precision": self.precision,
             "tta": str(Views.parse(self.tta)),
             "probabilities": str(self.probabilities),
             "uncertainty": self.uncertainty,
         }
+
+    def _refuse_unused(self) -> None:
+        for name, engines in APPLIES.items():
+            value = getattr(self, name)
+            if value is None or value is False or value == "" or self.engine in engines:
+                continue
+            said = name if value is True else f"{name} {value}"
+            raise InputError(
+                f"--{said} does not apply to engine {self.engine}; leave it out, or use "
+                f"--engine {' or '.join(engines)}"
+            )

@@ -77,7 +77,7 @@ class Outputs:
     @property
     def held_bytes(self) -> int:
         """Disk that an unfinished map already takes."""
-        files = self.folder.glob("*.raw") if self.folder.is_dir() else ()
+        files = self.folder.rglob("*.raw") if self.folder.is_dir() else ()
         # Files are sparse until their rows are written: blocks count, not lengths.
         return sum(getattr(file.stat(), "st_blocks", 0) * 512 for file in files)
 

@@ -18,6 +18,7 @@ from wholescene import __version__
 from wholescene.errors import InputError, OutputError, WholesceneError
 from wholescene.geometry import Window
 from wholescene.models import Segmenter, load_model, model_id
+from wholescene.prediction.choice import choose_engine
 from wholescene.prediction.engine import Band, Engine, Forward, borrowed, find_device
 from wholescene.prediction.options import Options
 from wholescene.prediction.outputs import Outputs, refuse_overwriting
@@ -86,7 +87,8 @@ def predict(
         resume: Continue an unfinished map; keep a finished one of the same making.
         progress: Called with pixels done and in all.
         settings: Fields of :class:`~wholescene.prediction.options.Options`: engine, block,
-            overlap, batch, device, precision, bands, tta, probabilities, uncertainty.
+            overlap, batch, memory, strict, device, precision, bands, tta, probabilities,
+            uncertainty.
 
     Raises:
         InputError: If a setting is out of range.
@@ -94,30 +96,31 @@ def predict(
         RasterError: If the scene cannot be read.
         OutputError: If the map cannot be written.
         ResumeError: If the unfinished map is of another making.
-        UnsupportedError: If the engine is not there, or the network gives NaN.
+        UnsupportedError: If the engine is not there, the network cannot be traced for it, or the
+            network gives NaN.
     """
     started = time.monotonic()
     options = Options(**settings)
     device = find_device(options.device)
     network = load_model(model) if isinstance(model, str | Path) else model
     outputs = Outputs(Path(out), network.spec.class_table, options)
-    with open_scene(scene, network.spec, options) as reader:
+    with open_scene(scene, network.spec, options) as reader, borrowed(network, device):
         pictures = () if preview is None else (Path(preview),)
         refuse_overwriting((*outputs.files, *pictures), reader.paths)
-        engine = options.build_engine(reader.size)
-        making = _making(reader, network, options, device)
-        notes = scene_notes(reader, network.spec)
+        choice = choose_engine(options, network, reader.size, device)
+        engine = choice.engine
+        making = _making(reader, network, options.key(engine, device.type))
+        notes = (*choice.notes, *scene_notes(reader, network.spec))
         mapped = 0
         if not (resume and _is_done(outputs, making)):
             forward = Forward(network, device, options.precision, Views.parse(options.tta))
-            with borrowed(network, device):
-                mapped, has_data = _map(reader, engine, forward, outputs, making, resume, progress)
+            mapped, has_data = _map(reader, engine, forward, outputs, making, resume, progress)
             notes = notes if has_data else (*notes, NO_DATA)
         for picture in pictures:
             write_preview(picture, reader, outputs.path, outputs.classes)
     seconds = time.monotonic() - started
     return PredictResult(
-        engine=options.engine_name,
+        engine=engine.name,
         seconds=seconds,
         pixels=mapped,
         pixels_per_second=mapped / max(seconds, 1e-9),
@@ -183,22 +186,24 @@ def _map(
         Pixels mapped, and whether the scene has any data.
     """
     size = reader.size
-    needed = max(0, outputs.disk_bytes(size) - outputs.held_bytes)
-    free_disk_check(outputs.path.parent, needed, file_bytes=outputs.file_bytes(size))
+    needed = max(0, outputs.disk_bytes(size) + engine.disk_bytes - outputs.held_bytes)
+    largest = max(outputs.file_bytes(size), engine.file_bytes)
+    free_disk_check(outputs.path.parent, needed, file_bytes=largest)
     has_data = False
     with RowStore(outputs.folder, outputs.products, size, making, resume) as store:
         first = store.rows_done
         if first < size.height:
             # Closed at once on Ctrl-C, so that the reading thread ends before the files do.
-            with closing(engine.bands(reader, forward, first)) as bands:
+            with closing(engine.bands(reader, forward, first, store.scratch)) as bands:
                 for band in bands:
                     for part in band.parts(ROWS_AT_ONCE):
                         valid = _valid_rows(reader, part)
                         has_data = has_data or bool(valid.any())
                         outputs.put(store, part.row_off, part.probabilities, valid)
-                    store.commit(band.row_stop)
+                    if band.has_rows:
+                        store.commit(band.row_stop)
                     if progress is not None:
-                        progress(band.row_stop * size.width, size.area)
+                        progress(round(band.share_of(size.height) * size.area), size.area)
         outputs.publish(store, reader, _tags(making))
         store.remove()
     # Rows of an earlier call are looked at only if this one saw nothing.
@@ -212,16 +217,14 @@ def _valid_rows(reader: SceneReader, band: Band) -> NDArray[np.bool_]:
     return reader.valid(Window.from_slices(rows, slice(0, reader.size.width)))
 
 
-def _making(
-    reader: SceneReader, model: Segmenter, options: Options, device: torch.device
-) -> dict[str, Any]:
+def _making(reader: SceneReader, model: Segmenter, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Everything the bytes of a map depend on."""
     return {
         "scene": reader.fingerprint(),
         "model": model_id(model),
         "version": __version__,
         "threads": torch.get_num_threads(),
-        **options.key(device.type),
+        **settings,
     }
 
 

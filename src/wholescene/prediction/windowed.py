@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
-import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from wholescene.geometry import Size, Window, cover_starts
+from wholescene.prediction.ahead import Ahead
 from wholescene.prediction.blend import RowBlender, axis_weights
 from wholescene.prediction.engine import Band, Forward, float_bytes
 from wholescene.prediction.heap import release_freed_memory
@@ -43,6 +43,18 @@ class WindowedEngine:
     block: Size
     overlap: Size
     batch: int
+    name: ClassVar[str] = "windowed"
+    disk_bytes: ClassVar[int] = 0
+    file_bytes: ClassVar[int] = 0
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """What the numbers depend on besides the network."""
+        return {
+            "block": max(self.block),
+            "overlap": max(self.overlap),
+            "batch": self.batch,
+        }
 
     @property
     def row_starts(self) -> list[int]:
@@ -75,7 +87,7 @@ class WindowedEngine:
         )
 
     def bands(
-        self, reader: SceneReader, forward: Forward, rows_done: int
+        self, reader: SceneReader, forward: Forward, rows_done: int, folder: Path | None = None
     ) -> Generator[Band, None, None]:
         """Give all rows from ``rows_done`` on; rows of windows that reach into them run again."""
         starts = self.row_starts
@@ -85,12 +97,10 @@ class WindowedEngine:
         blender.start(starts[first])
         row_weights = self._weights(starts, 0)
         col_weights = self._weights(self.col_starts, 1)
-        with _ReadAhead(self._batches(reader, forward, first)) as batches:
+        with Ahead(self._batches(reader, forward, first), waiting=READ_AHEAD) as batches:
             for i in range(first, len(starts)):
-                for windows, images in batches.row():
-                    self._add(
-                        blender, forward, windows, images, row_weights[starts[i]], col_weights
-                    )
+                for batch in _row(batches):
+                    self._add(blender, forward, batch, row_weights[starts[i]], col_weights)
                 done = blender.take(stops[i])
                 new = max(starts[i], rows_done)
                 if new < stops[i]:
@@ -100,13 +110,13 @@ class WindowedEngine:
         self,
         blender: RowBlender,
         forward: Forward,
-        windows: list[Window],
-        images: Tensor,
+        batch: Batch,
         row_weight: Tensor,
         col_weights: dict[int, Tensor],
     ) -> None:
         # The network needs most right now: what reading and the last batch left must not add to it.
         release_freed_memory()
+        windows, images = batch
         for window, probabilities in zip(windows, forward(images), strict=True):
             forward.check(probabilities, window)
             weight = row_weight[:, None] * col_weights[window.col_off][None, :]
@@ -138,46 +148,7 @@ class WindowedEngine:
         return dict(zip(starts, map(torch.from_numpy, found), strict=True))
 
 
-class _ReadAhead:
-    """Runs an iterator on a thread, a few items ahead."""
-
-    def __init__(self, batches: Iterator[Batch | None]) -> None:
-        self._batches = batches
-        self._ready: queue.Queue[Batch | BaseException | None] = queue.Queue(READ_AHEAD)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
-
-    def row(self) -> Iterator[Batch]:
-        """Batches up to the end of the row."""
-        while (item := self._ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-    def __enter__(self) -> _ReadAhead:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        while self._thread.is_alive():
-            with contextlib.suppress(queue.Empty):
-                self._ready.get(timeout=0.05)
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            for item in self._batches:
-                if not self._put(item):
-                    return
-        except BaseException as error:  # handed to the thread that waits
-            self._put(error)
-
-    def _put(self, item: Batch | BaseException | None) -> bool:
-        while not self._stop.is_set():
-            try:
-                self._ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
+def _row(batches: Iterator[Batch | None]) -> Iterator[Batch]:
+    """Batches up to the end of the row."""
+    while (batch := next(batches)) is not None:
+        yield batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,6 +23,7 @@ __all__ = ["RowStore"]
 
 JOURNAL = "journal.json"
 LOCK = "lock"
+SCRATCH = "stream"
 FORMAT = 1
 
 # File locks of one process do not exclude each other.
@@ -85,6 +87,11 @@ class RowStore:
         """Rows from the top that are durable in every product."""
         return self._rows_done
 
+    @property
+    def scratch(self) -> Path:
+        """Sub-folder for whatever else it takes to go on; it lives and goes with the store."""
+        return self.folder / SCRATCH
+
     def path(self, product: str) -> Path:
         """Raw file of a product."""
         return self.folder / f"{product}.raw"
@@ -141,9 +148,12 @@ class RowStore:
         names = [self.folder / JOURNAL, *(self.path(product) for product in self._products)]
         # The lock goes last: without it another process could start in a half-removed folder.
         self._close_files()
-        for name in [*names, self.folder / LOCK]:
+        for name in names:
             with suppress(OSError):
                 name.unlink()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        with suppress(OSError):
+            (self.folder / LOCK).unlink()
         self.close()
         with suppress(OSError):
             self.folder.rmdir()
@@ -173,6 +183,8 @@ class RowStore:
         journal = self._journal() if resume else None
         if journal is None:
             (self.folder / JOURNAL).unlink(missing_ok=True)
+            if self.scratch.exists():
+                shutil.rmtree(self.scratch)
         for product, (bands, dtype) in self._products.items():
             length = bands * self.size.area * dtype.itemsize
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)

@@ -35,8 +35,8 @@ def finest_cuts(staging: Staging, present: Sequence[int], axis: Axis, block: int
     """Cut the finest grid of a sweep into blocks.
 
     The first is larger, by up to a half, by as much as the last value lags behind the first: then
-    no region of the last value is much larger than a block. Blocks that are a multiple of the network's stride
-    cut all its grids alike.
+    no region of the last value is much larger than a block. Blocks that are a multiple of the
+    network's stride cut all its grids alike.
     """
     finest = max((staging.stages[index].grid(axis) for index in present), default=1)
     if finest <= block:

@@ -61,7 +61,9 @@ def evaluate_split(
     scenes = found.split(split)
     network = model if isinstance(model, Segmenter) else load_model(model)
     _check_classes(found, network)
-    maps = _map_scenes(found, scenes, network, out, resume=resume, progress=progress, engine=engine)
+    maps, notes = _map_scenes(
+        found, scenes, network, out, resume=resume, progress=progress, engine=engine
+    )
     entries = [_entry(found, scene, maps[scene.id]) for scene in scenes]
     write_evaluation(
         out,
@@ -85,11 +87,12 @@ def evaluate_split(
     ]
     if not scored:
         build_report(out)
-        return {}, f"{len(maps)} scenes mapped into {out / 'maps'}; split {split!r} has no labels"
+        text = f"{len(maps)} scenes mapped into {out / 'maps'}; split {split!r} has no labels"
+        return {}, "\n".join((*notes, text))
     write_scores(out, scored, exclude=exclude)
     page = build_report(out)
     document = scores_document(scored, exclude=exclude)
-    return document, f"{describe_scores(document)}\nreport: {page}"
+    return document, "\n".join((*notes, describe_scores(document), f"report: {page}"))
 
 
 def _map_scenes(
@@ -101,12 +104,14 @@ def _map_scenes(
     resume: bool,
     progress: Progress | None,
     engine: dict[str, Any],
-) -> dict[str, Path]:
-    maps = {}
+) -> tuple[dict[str, Path], list[str]]:
+    """Map the scenes; give their maps, and notes with the scenes that they are about."""
+    maps: dict[str, Path] = {}
+    notes: dict[str, list[str]] = {}
     for number, scene in enumerate(scenes):
         path = out / "maps" / f"{scene.id}.tif"
         path.parent.mkdir(parents=True, exist_ok=True)
-        predict(
+        result = predict(
             scene.files,
             model,
             path,
@@ -115,7 +120,13 @@ def _map_scenes(
             **engine,
         )
         maps[scene.id] = path
-    return maps
+        for note in result.notes:
+            notes.setdefault(note, []).append(scene.id)
+    return maps, [f"note ({_named(about)}): {note}" for note, about in notes.items()]
+
+
+def _named(scenes: list[str]) -> str:
+    return ", ".join(scenes) if len(scenes) <= 3 else f"{len(scenes)} scenes"
 
 
 def _name(model: Path | Segmenter) -> str:

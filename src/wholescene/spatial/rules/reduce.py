@@ -81,7 +81,7 @@ class Totals(Reduction):
 
     def part(self, tensor: Tensor) -> Tensor:
         """Fold one region, keeping the folded dimensions with one entry."""
-        return tensor.to(accumulator_dtype(tensor.dtype)).sum(self.dims, keepdim=True)
+        return tensor.sum(self.dims, keepdim=True, dtype=accumulator_dtype(tensor.dtype))
 
     def merge(self, total: Tensor, part: Tensor) -> None:
         """Add a region to the total, in place."""
@@ -285,7 +285,7 @@ class _Bins(Reduction):
         if self.total is None:
             first = float("-inf") if self.is_max else 0.0
             self.total = torch.full(self.value.shape, first, dtype=kind, device=x.device)
-        target, x = self.total, x.to(kind)
+        target = self.total
         for i, axis in reversed(list(enumerate(self.axes))):
             span = local.out[axis] if axis is not None else (0, x.shape[2 + i])
             touched = np.flatnonzero(
@@ -293,7 +293,10 @@ class _Bins(Reduction):
             )
             low, high = int(touched[0]), int(touched[-1]) + 1
             inside = np.clip(self.edges[i][low:high], *span) - span[0]
-            x = (_bin_maxima if self.is_max else _interval_sums)(x, 2 + i, inside)
+            if self.is_max:
+                x = _bin_maxima(x, 2 + i, inside)
+            else:
+                x = _interval_sums(x, 2 + i, inside, kind)
             target = target.narrow(2 + i, low, high - low)
         target.copy_(torch.maximum(target, x) if self.is_max else target + x)
 
@@ -305,6 +308,6 @@ class _Bins(Reduction):
         return (self.total / (rows[:, None] * cols[None, :])).to(self.value.dtype)
 
 
-def _interval_sums(x: Tensor, dim: int, edges: Edges) -> Tensor:
-    parts = [x.narrow(dim, int(a), int(b - a)).sum(dim, keepdim=True) for a, b in edges]
+def _interval_sums(x: Tensor, dim: int, edges: Edges, kind: torch.dtype) -> Tensor:
+    parts = [x.narrow(dim, int(a), int(b - a)).sum(dim, keepdim=True, dtype=kind) for a, b in edges]
     return torch.cat(parts, dim)

@@ -20,6 +20,8 @@ from wholescene.spatial.rules.base import Built, Input, Local, Rule, image_axes,
 
 __all__ = ["resize"]
 
+_ROWS_AT_ONCE = 64
+
 _STREAMED_FROM = 1 << 20
 """Elements from which a small map enlarged is not kept whole."""
 
@@ -64,9 +66,10 @@ def resize(mode: str) -> Callable[[Value, Sequence[Input]], Built]:
 
         def run(local: Local) -> Tensor:
             x = local.tensors[0]
-            for i, axis in enumerate(axes):
+            for i, axis in reversed(list(enumerate(axes))):
                 origin = 0 if axes_in[i] is None else local.span(0, axis)[0]
-                x = _apply(x, taps[i], 2 + i, local.out[axis], origin)
+                blend = _blend_rows if i == 0 and x.is_floating_point() else _blend
+                x = blend(x, taps[i], 2 + i, local.out[axis], origin)
             return x
 
         layout = image_layout(value, given, axes)
@@ -158,7 +161,29 @@ def _cubic(part: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([far(part + 1), near(part), near(1 - part), far(2 - part)], axis=1)
 
 
-def _apply(x: Tensor, taps: _Taps, dim: int, out: tuple[int, int], origin: int) -> Tensor:
+def _blend_rows(x: Tensor, taps: _Taps, dim: int, out: tuple[int, int], origin: int) -> Tensor:
+    """Blend the taps of outputs ``out`` along the rows of images with channels last.
+
+    A few rows at a time are a product with a matrix of weights, which reads and writes each value
+    once.
+    """
+    if taps.weight is None:
+        return _blend(x, taps, dim, out, origin)
+    batch, channels, height, width = x.shape
+    given = x.permute(0, 2, 3, 1).reshape(batch, height, width * channels)
+    result = x.new_empty(batch, out[1] - out[0], width * channels)
+    for first in range(out[0], out[1], _ROWS_AT_ONCE):
+        last = min(first + _ROWS_AT_ONCE, out[1])
+        index = torch.from_numpy(taps.index[first:last] - origin)
+        low, high = int(index.min()), int(index.max()) + 1
+        weight = taps.weight.new_zeros(last - first, high - low)
+        weight.scatter_add_(1, index - low, taps.weight[first:last])
+        rows = result[:, first - out[0] : last - out[0]]
+        rows.copy_(weight.to(x.device, x.dtype) @ given[:, low:high])
+    return result.view(batch, -1, width, channels).permute(0, 3, 1, 2)
+
+
+def _blend(x: Tensor, taps: _Taps, dim: int, out: tuple[int, int], origin: int) -> Tensor:
     """Blend the taps of outputs ``out`` along one dimension."""
     index = torch.from_numpy(taps.index[out[0] : out[1]] - origin).to(x.device)
     if taps.weight is None:
