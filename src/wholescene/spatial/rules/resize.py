@@ -20,7 +20,8 @@ from wholescene.spatial.rules.base import Built, Input, Local, Rule, image_axes,
 
 __all__ = ["resize"]
 
-_ROWS_AT_ONCE = 64
+_AT_ONCE = 32
+"""Outputs that are blended by one product."""
 
 _STREAMED_FROM = 1 << 20
 """Elements from which a small map enlarged is not kept whole."""
@@ -68,8 +69,7 @@ def resize(mode: str) -> Callable[[Value, Sequence[Input]], Built]:
             x = local.tensors[0]
             for i, axis in reversed(list(enumerate(axes))):
                 origin = 0 if axes_in[i] is None else local.span(0, axis)[0]
-                blend = _blend_rows if i == 0 and x.is_floating_point() else _blend
-                x = blend(x, taps[i], 2 + i, local.out[axis], origin)
+                x = _blend(x, taps[i], 2 + i, local.out[axis], origin)
             return x
 
         layout = image_layout(value, given, axes)
@@ -161,39 +161,26 @@ def _cubic(part: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([far(part + 1), near(part), near(1 - part), far(2 - part)], axis=1)
 
 
-def _blend_rows(x: Tensor, taps: _Taps, dim: int, out: tuple[int, int], origin: int) -> Tensor:
-    """Blend the taps of outputs ``out`` along the rows of images with channels last.
+def _blend(x: Tensor, taps: _Taps, dim: int, out: tuple[int, int], origin: int) -> Tensor:
+    """Blend the taps of outputs ``out`` along rows (2) or columns (3) of an image.
 
-    A few rows at a time are a product with a matrix of weights, which reads and writes each value
-    once.
+    A few outputs at a time are a product with a matrix of weights, which reads and writes each
+    value once.
     """
     if taps.weight is None:
-        return _blend(x, taps, dim, out, origin)
+        index = torch.from_numpy(taps.index[out[0] : out[1], 0] - origin).to(x.device)
+        return x.index_select(dim, index)
     batch, channels, height, width = x.shape
-    given = x.permute(0, 2, 3, 1).reshape(batch, height, width * channels)
-    result = x.new_empty(batch, out[1] - out[0], width * channels)
-    for first in range(out[0], out[1], _ROWS_AT_ONCE):
-        last = min(first + _ROWS_AT_ONCE, out[1])
+    shape = (batch, height, width * channels) if dim == 2 else (batch * height, width, channels)
+    given = x.permute(0, 2, 3, 1).reshape(shape)
+    result = x.new_empty(shape[0], out[1] - out[0], shape[2])
+    for first in range(out[0], out[1], _AT_ONCE):
+        last = min(first + _AT_ONCE, out[1])
         index = torch.from_numpy(taps.index[first:last] - origin)
         low, high = int(index.min()), int(index.max()) + 1
         weight = taps.weight.new_zeros(last - first, high - low)
         weight.scatter_add_(1, index - low, taps.weight[first:last])
-        rows = result[:, first - out[0] : last - out[0]]
-        rows.copy_(weight.to(x.device, x.dtype) @ given[:, low:high])
-    return result.view(batch, -1, width, channels).permute(0, 3, 1, 2)
-
-
-def _blend(x: Tensor, taps: _Taps, dim: int, out: tuple[int, int], origin: int) -> Tensor:
-    """Blend the taps of outputs ``out`` along one dimension."""
-    index = torch.from_numpy(taps.index[out[0] : out[1]] - origin).to(x.device)
-    if taps.weight is None:
-        return x.index_select(dim, index[:, 0])
-    shape = [1] * x.dim()
-    shape[dim] = -1
-    weight = taps.weight[out[0] : out[1]].to(x.device, x.dtype)
-    result = x.index_select(dim, index[:, 0]) * weight[:, 0].view(shape)
-    for tap in range(1, index.shape[1]):
-        result = torch.addcmul(
-            result, x.index_select(dim, index[:, tap]), weight[:, tap].view(shape)
-        )
-    return result
+        each = weight.to(x.device, x.dtype).expand(shape[0], -1, -1)
+        torch.bmm(each, given[:, low:high], out=result[:, first - out[0] : last - out[0]])
+    sizes = (-1, width) if dim == 2 else (height, -1)
+    return result.view(batch, *sizes, channels).permute(0, 3, 1, 2)
