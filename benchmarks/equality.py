@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from wholescene.spatial import plan, stream
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "spatial"))
-from networks import NETWORKS, OUTPUTS, SHAPES, build, is_available
+from networks import NETWORKS, OUTPUTS, SHAPES, build
 
 BLOCK = 96
 
@@ -120,7 +120,7 @@ def main(names: Sequence[str]) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     start, rows = time.perf_counter(), []
-    for name in names or filter(is_available, NETWORKS):
+    for name in names or NETWORKS:
         rows.append(compare(name))
         print(table(rows[-1:]).splitlines()[-1], flush=True)
     data = {"block": BLOCK, "rows": [asdict(row) for row in rows]}

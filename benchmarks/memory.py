@@ -20,24 +20,20 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SOURCE = Path(__file__).resolve().parent.parent / "src"
+from processes import Sampler, reset_peak, run_json, status
+
 BANDS, CLASSES = 4, 6
 BLOCK_PX, OVERLAP_PX, BATCH = 512, 128, 4
 MEAN, STD = 500.0, 150.0
-SAMPLE_S = 0.02
 TARGET_BYTES = 1 << 30
 TARGET_SPREAD = 0.10
-FIELDS = {"VmRSS": "rss", "RssAnon": "anonymous", "RssFile": "file"}
 
 
 def write_noise(path: Path, *, rows: int, columns: int) -> None:
@@ -146,32 +142,6 @@ TOOLS: dict[str, tuple[Callable[[Path, Path, Any], None], tuple[str, ...]]] = {
 }
 
 
-def status() -> dict[str, int]:
-    """Memory of this process in bytes, by field of ``/proc/self/status``."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    pairs = (line.split(":", 1) for line in lines)
-    return {name: int(value.split()[0]) << 10 for name, value in pairs if value.endswith(" kB")}
-
-
-class Sampler(threading.Thread):
-    """Keeps the largest value of each part of memory."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.peak = dict.fromkeys(FIELDS.values(), 0)
-        self._done = threading.Event()
-
-    def run(self) -> None:
-        while not self._done.wait(SAMPLE_S):
-            now = status()
-            for field, name in FIELDS.items():
-                self.peak[name] = max(self.peak[name], now[field])
-
-    def stop(self) -> None:
-        self._done.set()
-        self.join()
-
-
 def measure(tool: str, scene: Path, out: Path) -> dict[str, Any]:
     """Run one case in this process."""
     import torch
@@ -183,8 +153,7 @@ def measure(tool: str, scene: Path, out: Path) -> dict[str, Any]:
     baseline = status()
     model = make_model()
     weights = sum(p.numel() * p.element_size() for p in model.state_dict().values())
-    # Makes VmHWM start again from the memory held now.
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    reset_peak()
     sampler = Sampler()
     sampler.start()
     start = time.perf_counter()
@@ -206,14 +175,7 @@ def measure(tool: str, scene: Path, out: Path) -> dict[str, Any]:
 
 def run_case(python: str, tool: str, scene: Path, out: Path) -> dict[str, Any]:
     """Run one case in a fresh process; a failure is a result too."""
-    command = [python, __file__, "--case", tool, str(scene), str(out)]
-    # The other interpreter may lack this package, never this working copy of it.
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
-        return {"error": reason}
-    return json.loads(done.stdout.splitlines()[-1])
+    return run_json([python, __file__, "--case", tool, str(scene), str(out)])
 
 
 def verdict(cases: list[dict[str, Any]]) -> dict[str, Any]:

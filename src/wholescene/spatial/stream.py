@@ -14,6 +14,7 @@ from wholescene.errors import InputError
 from wholescene.spatial.capture import Output
 from wholescene.spatial.checkpoint import Checkpoint
 from wholescene.spatial.execute import Done, Execution, Read, Sink
+from wholescene.spatial.pack import pack_weights
 from wholescene.spatial.plan import Plan, choose_footprint, module_dtype, prepare, streamed_plan
 from wholescene.spatial.pool import steady_heap
 
@@ -119,6 +120,7 @@ class Streamer:
         self._ready = prepare(module, shape, output=output, strict=strict)
         self._footprint = choose_footprint(self._ready, block=block, memory=memory, spilled=spilled)
         self.plan: Plan = streamed_plan(self._ready, self._footprint)
+        pack_weights(self._ready, self._footprint.block)
 
     def rows(
         self,

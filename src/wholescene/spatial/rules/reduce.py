@@ -13,6 +13,7 @@ from torch import Tensor
 from wholescene.spatial.axis import AxisNeed
 from wholescene.spatial.graph import Value
 from wholescene.spatial.layout import Atom, Axis, Dim, Layout
+from wholescene.spatial.regions import Span
 from wholescene.spatial.rules.base import (
     Built,
     Input,
@@ -285,20 +286,23 @@ class _Bins(Reduction):
         if self.total is None:
             first = float("-inf") if self.is_max else 0.0
             self.total = torch.full(self.value.shape, first, dtype=kind, device=x.device)
-        target = self.total
-        for i, axis in reversed(list(enumerate(self.axes))):
-            span = local.out[axis] if axis is not None else (0, x.shape[2 + i])
-            touched = np.flatnonzero(
-                (self.edges[i][:, 0] < span[1]) & (self.edges[i][:, 1] > span[0])
-            )
-            low, high = int(touched[0]), int(touched[-1]) + 1
-            inside = np.clip(self.edges[i][low:high], *span) - span[0]
-            if self.is_max:
-                x = _bin_maxima(x, 2 + i, inside)
-            else:
-                x = _interval_sums(x, 2 + i, inside, kind)
-            target = target.narrow(2 + i, low, high - low)
-        target.copy_(torch.maximum(target, x) if self.is_max else target + x)
+        rows, cols = (self._touched(i, local, x.shape[2 + i]) for i in range(2))
+        for row, (top, bottom) in rows:
+            for col, (left, right) in cols:
+                inside = x[:, :, top:bottom, left:right]
+                bin_ = self.total[:, :, row, col]
+                if self.is_max:
+                    torch.maximum(bin_, inside.amax((2, 3)), out=bin_)
+                else:
+                    bin_ += inside.sum((2, 3), dtype=kind)
+
+    def _touched(self, i: int, local: Local, size: int) -> list[tuple[int, Span]]:
+        """Bins along a dimension that a region reaches, and their pixels in it."""
+        axis, edges = self.axes[i], self.edges[i]
+        start, stop = local.out[axis] if axis is not None else (0, size)
+        touched = np.flatnonzero((edges[:, 0] < stop) & (edges[:, 1] > start))
+        inside = np.clip(edges[touched], start, stop) - start
+        return [(int(k), (int(a), int(b))) for k, (a, b) in zip(touched, inside, strict=True)]
 
     def finish(self) -> Tensor:
         assert self.total is not None
@@ -306,8 +310,3 @@ class _Bins(Reduction):
             return self.total
         rows, cols = (torch.from_numpy(e[:, 1] - e[:, 0]).to(self.total) for e in self.edges)
         return (self.total / (rows[:, None] * cols[None, :])).to(self.value.dtype)
-
-
-def _interval_sums(x: Tensor, dim: int, edges: Edges, kind: torch.dtype) -> Tensor:
-    parts = [x.narrow(dim, int(a), int(b - a)).sum(dim, keepdim=True, dtype=kind) for a, b in edges]
-    return torch.cat(parts, dim)

@@ -28,7 +28,9 @@ __all__ = [
     "CONVOLUTION_ARGUMENTS",
     "average_pool",
     "convolution",
+    "as_pair",
     "convolve",
+    "is_for_onednn",
     "joined_convolution",
     "max_pool",
     "transposed_convolution",
@@ -56,7 +58,7 @@ def _convolution(
 ) -> Built:
     named = arguments_of(value, CONVOLUTION_ARGUMENTS)
     stride, dilation = _pair(named, "stride", 1), _pair(named, "dilation", 1)
-    kernel = _as_pair(inputs[1].shape[-2:])
+    kernel = as_pair(inputs[1].shape[-2:])
     pads = _paddings(named.get("padding", 0), kernel, dilation)
     rule = _Windows.of(value, inputs, kernel, stride, pads, dilation)
     if rule is None:
@@ -103,25 +105,40 @@ def convolve(
         other: Added to the result.
         is_clipped: Whether negative values become zero.
     """
-    steps, spread = _as_pair(stride), _as_pair(dilation)
-    on_onednn = x.device.type == "cpu" and x.dtype in _ONEDNN and not isinstance(padding, str)
-    if on_onednn and (other is not None or is_clipped):
-        plain = (weight, bias, _as_pair(padding), steps, spread, groups)
+    steps, spread = as_pair(stride), as_pair(dilation)
+    joins = other is not None or is_clipped
+    if weight.is_mkldnn or (joins and is_for_onednn(x) and not isinstance(padding, str)):
+        plain = (weight, bias, as_pair(padding), steps, spread, groups)
         joined = torch.ops.mkldnn._convolution_pointwise
         result: Tensor
         if other is None:
-            result = joined(x, *plain, "relu", [], "")
+            result = joined(x, *plain, "relu" if is_clipped else "none", [], "")
         else:
             last = "relu" if is_clipped else None
             result = joined.binary(x, other, *plain, "add", 1.0, last, [], "")
         return result
-    result = F.conv2d(x, weight, bias, steps, padding, spread, groups)
+    if x.device.type == "cpu" and x.dtype.itemsize == 2 and x.shape[3] <= _NARROW:
+        # oneDNN on AMX gives wrong numbers where a strided result is one column wide.
+        wide = F.conv2d(F.pad(x, (0, _NARROW)), weight, bias, steps, padding, spread, groups)
+        columns = F.conv2d(x.to("meta"), weight.to("meta"), None, steps, padding, spread, groups)
+        result = wide[..., : columns.shape[3]].clone()
+    else:
+        result = F.conv2d(x, weight, bias, steps, padding, spread, groups)
     if other is not None:
         result += other
     return result.relu_() if is_clipped else result
 
 
-_ONEDNN = (torch.float32, torch.bfloat16) if torch.backends.mkldnn.is_available() else ()  # type: ignore[no-untyped-call]
+_NARROW = 8
+"""Columns up to which half-precision images are widened on a CPU."""
+
+
+def is_for_onednn(x: Tensor) -> bool:
+    """Whether oneDNN convolves such tensors, and can join what comes after."""
+    return x.device.type == "cpu" and x.dtype in _ONEDNN and not x.is_mkldnn
+
+
+_ONEDNN = (torch.float32,) if torch.backends.mkldnn.is_available() else ()  # type: ignore[no-untyped-call]
 
 
 def transposed_convolution(value: Value, inputs: Sequence[Input]) -> Built:
@@ -282,7 +299,7 @@ def _paddings(padding: Any, kernel: Pair, dilation: Pair) -> tuple[Pair, Pair]:
     if padding == "same":
         total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         return (total[0] // 2, -(-total[0] // 2)), (total[1] // 2, -(-total[1] // 2))
-    rows, cols = _as_pair(padding)
+    rows, cols = as_pair(padding)
     return (rows, rows), (cols, cols)
 
 
@@ -312,10 +329,11 @@ def _cut(x: Tensor, dim: int, start: int, stop: int, bias: Tensor | None) -> Ten
 
 
 def _pair(named: dict[str, Any], name: str, default: int) -> Pair:
-    return _as_pair(named.get(name, default))
+    return as_pair(named.get(name, default))
 
 
-def _as_pair(item: Any) -> Pair:
+def as_pair(item: Any) -> Pair:
+    """One number or two, for rows and columns."""
     if isinstance(item, int):
         return item, item
     found = tuple(int(part) for part in item)
