@@ -58,6 +58,33 @@ def _swin() -> Any:
     )
 
 
+SMALL_VIT: dict[str, Any] = {
+    "image_size": 192,
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "num_labels": 6,
+}
+
+
+def _beit() -> nn.Module:
+    config = transformers.BeitConfig(
+        use_relative_position_bias=True, out_indices=[1, 2, 3, 4], **SMALL_VIT
+    )
+    return transformers.BeitForSemanticSegmentation(config)
+
+
+def _dpt() -> nn.Module:
+    config = transformers.DPTConfig(
+        backbone_out_indices=[0, 1, 2, 3],
+        neck_hidden_sizes=[16, 32, 48, 64],
+        fusion_hidden_size=32,
+        **SMALL_VIT,
+    )
+    return transformers.DPTForSemanticSegmentation(config)
+
+
 SWIN, SWIN_V2 = "tu-swin_tiny_patch4_window7_224", "tu-swinv2_tiny_window8_256"
 VIT = "tu-vit_tiny_patch16_224.augreg_in21k"
 SIZE = {"img_size": (224, 224)}
@@ -84,6 +111,12 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "UPerNet SwinV2-T": lambda: smp.UPerNet(SWIN_V2, img_size=(256, 256), **ENCODER),
     "SegFormer MiT-B0": lambda: smp.Segformer("mit_b0", **ENCODER),
     "Unet MiT-B0": lambda: smp.Unet("mit_b0", **ENCODER),
+    "Unet++ ConvNeXt-A": lambda: smp.UnetPlusPlus("tu-convnext_atto", **ENCODER),
+    "Unet MaxViT-Pico": lambda: smp.Unet("tu-maxvit_rmlp_pico_rw_256", **ENCODER),
+    "Unet Twins-SVT-S": lambda: smp.Unet("tu-twins_svt_small", **ENCODER),
+    "DPT DINOv3 ViT-S": lambda: smp.DPT(
+        "tu-vit_small_patch16_dinov3", dynamic_img_size=True, **ENCODER
+    ),
     "DPT ViT-Ti": lambda: smp.DPT(VIT, dynamic_img_size=True, **ENCODER),
     "torchvision FCN ResNet-50": lambda: tv.fcn_resnet50(**TORCHVISION),
     "torchvision DeepLabV3 ResNet-50": lambda: tv.deeplabv3_resnet50(**TORCHVISION),
@@ -91,6 +124,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "transformers SegFormer": _segformer,
     "transformers UPerNet ConvNeXt": lambda: _upernet(_convnext()),
     "transformers UPerNet Swin": lambda: _upernet(_swin()),
+    "transformers BEiT": _beit,
+    "transformers DPT": _dpt,
     "wholescene FCN ResNet": lambda: _ours("test_resnet", "fcn"),
     "wholescene UNet ResNet": lambda: _ours("test_resnet", "unet"),
     "wholescene UPerNet ConvNeXt": lambda: _ours("test_convnext", "upernet", channels=64),
@@ -104,6 +139,8 @@ OUTPUTS = {name: "out" for name in NETWORKS if name.startswith("torchvision")} |
 SHAPES: dict[str, tuple[int, int, int, int]] = {
     "UPerNet Swin-T": (1, 3, 224, 224),
     "UPerNet SwinV2-T": (1, 3, 256, 256),
+    "Unet MaxViT-Pico": (1, 3, 256, 256),
+    "transformers DPT": (1, 3, 192, 192),
 }
 """Sizes that a network insists on; the others take 192 x 256."""
 

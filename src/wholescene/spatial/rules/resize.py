@@ -91,7 +91,11 @@ def _repeating(
     for found, (num_in, num_out) in zip(taps, sizes, strict=True):
         times = num_out // num_in
         repeated = np.arange(num_out) // max(times, 1)
-        if found.weight is not None or not np.array_equal(found.index[:, 0], repeated):
+        if (
+            times * num_in != num_out
+            or found.weight is not None
+            or not np.array_equal(found.index[:, 0], repeated)
+        ):
             return None
     rows, cols = (num_out // num_in for num_in, num_out in sizes)
     return Enlarging(layout, (rows, cols))
