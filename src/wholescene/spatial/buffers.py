@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from wholescene.spatial.layout import Layout
+from wholescene.spatial.pool import Pool
 from wholescene.spatial.regions import (
     Source,
     Span,
@@ -36,15 +37,16 @@ class Rolling(Source):
         rows: AxisWave,
         cols: AxisWave,
         dtype: torch.dtype,
-        device: torch.device,
+        pool: Pool,
     ) -> None:
-        super().__init__(layout, dtype, device)
+        super().__init__(layout, dtype, pool.device)
         self.rows, self.row_keep = rows.breaks[index], rows.keep[index]
         self.cols, self.col_keep = cols.breaks[index], cols.keep[index]
         self._above: Piece | None = None
         self._below: Piece | None = None
         self._left: Piece | None = None
         self._fresh: Piece | None = None
+        self._rooms = _Rooms(pool)
 
     def start_row(self, i: int, *, is_first: bool) -> None:
         """Begin a row of blocks.
@@ -52,10 +54,9 @@ class Rolling(Source):
         The rows above are missing from the first one of an execution that goes on from there; what
         they lead to is not used.
         """
-        used, self._above = self._above, self._below
-        self._below = self._next_strip(i, used)
+        self._above, self._below = self._below, self._next_strip(i)
         if is_first and self.row_keep[i] < self.rows[i]:
-            self._above = self._strip(self.row_keep[i], self.rows[i])
+            self._above = self._piece("lead", (self.row_keep[i], self.rows[i]), self.scene[1])
             self._above[0].zero_()
         self._left = None
 
@@ -98,25 +99,29 @@ class Rolling(Source):
         self._left = self._saved_left(j, rows, cols)
         self._fresh = None
 
+    def close(self) -> None:
+        """Give all memory back."""
+        self._above = self._below = self._left = self._fresh = None
+        self._rooms.close()
+
     def _computed(self, i: int, j: int) -> tuple[Span, Span]:
         return (self.rows[i], self.rows[i + 1]), (self.cols[j], self.cols[j + 1])
 
     def _pieces(self) -> list[Piece]:
         return [piece for piece in (self._fresh, self._above, self._left) if piece is not None]
 
-    def _next_strip(self, i: int, used: Piece | None) -> Piece | None:
-        """Room for the rows that the next row of blocks reads; the strip before last if it fits."""
+    def _next_strip(self, i: int) -> Piece | None:
+        """Room for the rows that the next row of blocks reads."""
         low, high = self.row_keep[i + 1], self.rows[i + 1]
         if low >= high or i + 2 >= len(self.rows):
             return None
-        if used is not None and used[1][0][1] - used[1][0][0] == high - low:
-            return used[0], ((low, high), used[1][1])
-        return self._strip(low, high)
+        return self._piece("rows", (low, high), self.scene[1])
 
-    def _strip(self, low: int, high: int) -> Piece:
-        width = self.scene[1]
-        tensor = empty_region(self.layout, high - low, width[1], self.dtype, self.device)
-        return tensor, ((low, high), width)
+    def _piece(self, kind: str, rows: Span, cols: Span) -> Piece:
+        size = (rows[1] - rows[0], cols[1] - cols[0])
+        count = torch.Size(self.layout.local_shape(*size)).numel()
+        room = self._rooms.next(kind, count * self.dtype.itemsize)
+        return empty_region(self.layout, *size, self.dtype, self.device, room), (rows, cols)
 
     def _saved_left(self, j: int, rows: Span, cols: Span) -> Piece | None:
         if j + 2 >= len(self.cols) or rows[0] >= rows[1]:
@@ -124,8 +129,33 @@ class Rolling(Source):
         kept = (self.col_keep[j + 1], cols[1])
         if kept[0] >= kept[1]:
             return None
-        size = (rows[1] - rows[0], kept[1] - kept[0])
-        tensor = empty_region(self.layout, *size, self.dtype, self.device)
+        left = self._piece("columns", rows, kept)
         for piece, held in self._pieces():
-            copy_region(piece, held, tensor, (rows, kept), self.layout)
-        return tensor, (rows, kept)
+            copy_region(piece, held, left[0], (rows, kept), self.layout)
+        return left
+
+
+class _Rooms:
+    """Two rooms of each kind, used in turn: what is written into one may come from the other."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self._rooms: dict[str, tuple[Tensor | None, Tensor | None]] = {}
+
+    def next(self, kind: str, num_bytes: int) -> Tensor:
+        """The room not used last, made larger if need be."""
+        older, newer = self._rooms.get(kind, (None, None))
+        if older is None or older.numel() < num_bytes:
+            if older is not None:
+                self.pool.give(older)
+            older = self.pool.take(num_bytes)
+        self._rooms[kind] = newer, older
+        return older
+
+    def close(self) -> None:
+        """Give all rooms back."""
+        for pair in self._rooms.values():
+            for room in pair:
+                if room is not None:
+                    self.pool.give(room)
+        self._rooms = {}

@@ -12,6 +12,7 @@ from torch import Tensor
 from wholescene.spatial.checkpoint import Checkpoint, Position
 from wholescene.spatial.graph import Value, run_op
 from wholescene.spatial.layout import Axis
+from wholescene.spatial.pool import Pool
 from wholescene.spatial.regions import Span, Whole
 from wholescene.spatial.schedule import Schedule, Sweep
 from wholescene.spatial.staging import Kind, Stage
@@ -46,7 +47,7 @@ class Execution:
         read: Gives a region of the image.
         sink: Takes each region of the result once.
         block: Side of a block on the finest grid.
-        device: Where to compute.
+        pool: Where memory comes from, and where to compute; the CPU by default.
         spill_dir: Where kept values are mapped to files; ``None`` keeps them in memory.
         checkpoint: Where the position is written after each row of blocks, and kept values are
             mapped to files; an execution goes on from the position found there.
@@ -59,13 +60,13 @@ class Execution:
         sink: Sink,
         *,
         block: int,
-        device: torch.device | None = None,
+        pool: Pool | None = None,
         spill_dir: Path | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self.ready, self.graph = ready, ready.graph
         self.read, self.sink, self.block = read, sink, block
-        self.device = device or torch.device("cpu")
+        self.pool = pool or Pool(torch.device("cpu"))
         self.checkpoint = checkpoint
         self.spill_dir = checkpoint.folder if checkpoint is not None else spill_dir
         self.complete: dict[int, Whole] = {
@@ -160,7 +161,7 @@ class Execution:
             complete=self.complete,
             read=self.read,
             take=self._take,
-            device=self.device,
+            pool=self.pool,
             start=start.row,
         )
         gives_result = self.ready.gives_result(start.level)
@@ -177,7 +178,7 @@ class Execution:
     def _kept(self, index: int) -> Whole:
         value, layout = self.graph.values[index], self.ready.stages[index].layout
         path = None if self.spill_dir is None else self.spill_dir / f"value-{index}.raw"
-        return Whole.empty(layout, value.dtype, self.device, path)
+        return Whole.empty(layout, value.dtype, self.pool.device, path)
 
     def _all_of(self, index: int) -> Tensor:
         if index == self.graph.image:

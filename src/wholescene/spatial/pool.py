@@ -8,6 +8,7 @@ grows to a multiple of what is in use.
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,7 +16,20 @@ from functools import cache
 import torch
 from torch import Tensor
 
-__all__ = ["Pool", "steady_heap"]
+__all__ = ["Pool", "pages", "steady_heap"]
+
+
+def pages(num_bytes: int, device: torch.device) -> Tensor:
+    """A flat buffer that is no part of the C library's heap.
+
+    What lives long would otherwise lie between results of layers, so that no room as large as
+    theirs becomes free again.
+    """
+    flags = getattr(mmap, "MAP_PRIVATE", None)
+    if device.type != "cpu" or num_bytes == 0 or flags is None:
+        return torch.empty(num_bytes, dtype=torch.uint8, device=device)
+    mapped = mmap.mmap(-1, num_bytes, flags=flags | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(mapped, dtype=torch.uint8)
 
 
 class Pool:
@@ -41,7 +55,7 @@ class Pool:
             return self._free.pop(fitting[0])
         if self._free:
             self._free.pop()
-        return torch.empty(num_bytes, dtype=torch.uint8, device=self.device)
+        return pages(num_bytes, self.device)
 
     def give(self, buffer: Tensor) -> None:
         """Take a buffer back; nothing may read it any more."""
@@ -50,6 +64,7 @@ class Pool:
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of mallopt, and what glibc sets them to
 _DEFAULTS = {_TRIM_THRESHOLD: 128 << 10, _MMAP_MAX: 65536}
+_users: list[None] = []
 _STEADY = {_TRIM_THRESHOLD: (1 << 31) - 1, _MMAP_MAX: 0}
 
 
@@ -61,14 +76,17 @@ def steady_heap() -> Iterator[None]:
     that every result of a layer is made of pages that must be cleared first.
     """
     set_option, trim = _glibc()
+    _users.append(None)
     for name, number in _STEADY.items():
         set_option(name, number)
     try:
         yield
     finally:
-        for name, number in _DEFAULTS.items():
-            set_option(name, number)
-        trim(0)
+        _users.pop()
+        if not _users:
+            for name, number in _DEFAULTS.items():
+                set_option(name, number)
+            trim(0)
 
 
 @cache

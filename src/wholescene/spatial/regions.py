@@ -131,6 +131,7 @@ class Source(ABC):
         self.pool: Pool | None = None
         self._made: tuple[Tensor, tuple[Span, Span], float] | None = None
         self._lent: list[Tensor] = []
+        self._idle: list[Tensor] = []
 
     @abstractmethod
     def view(self, rows: Span, cols: Span) -> Tensor | None:
@@ -154,18 +155,28 @@ class Source(ABC):
         if self._made is not None:
             made, held, filled = self._made
             if is_inside(wanted, held) and (is_within or filled == fill):
+                self._lent, self._idle = [*self._lent, *self._idle], []
                 return cut_region(made, self.layout, held, wanted)
+        self._give_back()
         made = self._assembled(rows, cols, fill)
         self._made = made, wanted, fill
         return made
 
+    def begin(self) -> None:
+        """Say that another reader comes: what earlier ones got may make room for its region."""
+        self._lent, self._idle = [], [*self._lent, *self._idle]
+
     def release(self, i: int, j: int) -> None:
         """Let go of what was put together at step ``(i, j)``."""
         self._made = None
+        self.begin()
+        self._give_back()
+
+    def _give_back(self) -> None:
         if self.pool is not None:
-            for buffer in self._lent:
+            for buffer in self._idle:
                 self.pool.give(buffer)
-        self._lent = []
+        self._idle = []
 
     def _room(self, rows: int, cols: int) -> Tensor:
         buffer = None

@@ -16,7 +16,7 @@ from wholescene.spatial.checkpoint import Checkpoint
 from wholescene.spatial.execute import Done, Execution, Read, Sink
 from wholescene.spatial.pack import pack_weights
 from wholescene.spatial.plan import Plan, choose_footprint, module_dtype, prepare, streamed_plan
-from wholescene.spatial.pool import steady_heap
+from wholescene.spatial.pool import Pool, steady_heap
 
 __all__ = ["Streamer", "stream"]
 
@@ -119,6 +119,7 @@ class Streamer:
         self.device, self.dtype = _device_of(module), module_dtype(module)
         self._ready = prepare(module, shape, output=output, strict=strict)
         self._footprint = choose_footprint(self._ready, block=block, memory=memory, spilled=spilled)
+        self._pool = Pool(self.device)
         self.plan: Plan = streamed_plan(self._ready, self._footprint)
         pack_weights(self._ready, self._footprint.block)
 
@@ -146,7 +147,7 @@ class Streamer:
             read,
             sink,
             block=block,
-            device=self.device,
+            pool=self._pool,
             spill_dir=spill_dir,
             checkpoint=checkpoint,
         ).rows()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -70,6 +71,9 @@ class _Task:
 
     def local(self, out: Mapping[Axis, Span]) -> Local:
         """The arguments of a region."""
+        for item in self.arguments:
+            if isinstance(item, _Argument):
+                item.source.begin()
         tensors = [
             item.tensor(out) if isinstance(item, _Argument) else item() for item in self.arguments
         ]
@@ -86,7 +90,7 @@ class Walk:
         complete: Values known whole.
         read: Gives a region of the image; called from a thread, one region ahead.
         take: Gets each region of kept values and of the result: index, rows, columns, tensor.
-        device: Where to compute.
+        pool: Where memory comes from, and where to compute.
         start: Row of blocks from which on results count.
     """
 
@@ -99,7 +103,7 @@ class Walk:
         complete: Mapping[int, Whole],
         read: Read,
         take: Take,
-        device: torch.device,
+        pool: Pool,
         start: int = 0,
     ) -> None:
         self.ready, self.graph = ready, ready.graph
@@ -109,22 +113,24 @@ class Walk:
         self.taken = ready.sweeps[level].keeps | set(ready.results(level))
         self.sources: dict[int, Source] = {}
         for index in self.members:
-            source = self._source(index, device)
+            source = self._source(index, pool)
             if source is not None:
                 self.sources[index] = source
         self.tasks = self._tasks()
-        self._share_memory(Pool(device))
+        self._share_memory(pool)
 
     def rows(self) -> Iterator[int]:
         """Compute row of blocks by row of blocks; gives how many are done, from ``start`` on."""
         num_rows, num_cols = (self.waves[axis].num_steps for axis in Axis)
         staging, wave = self.ready.staging, self.waves[Axis.ROW]
         before = first_step(staging, wave, Axis.ROW, sorted(self.taken), self.start)
-        with _Ahead(self.read, self._image_regions(before)) as images:
+        held = [source for source in self.sources.values() if isinstance(source, Rolling)]
+        with _Ahead(self.read, self._image_regions(before)) as images, ExitStack() as stack:
+            for source in held:
+                stack.callback(source.close)
             for i in range(before, num_rows):
-                for source in self.sources.values():
-                    if isinstance(source, Rolling):
-                        source.start_row(i, is_first=i == before)
+                for source in held:
+                    source.start_row(i, is_first=i == before)
                 for j in range(num_cols):
                     for task in self.tasks:
                         self._step(task, i, j, images)
@@ -170,7 +176,7 @@ class Walk:
                 if rows.start < rows.stop and cols.start < cols.stop:
                     yield rows, cols
 
-    def _source(self, index: int, device: torch.device) -> Source | None:
+    def _source(self, index: int, pool: Pool) -> Source | None:
         """What regions of a value come from; nothing for sums."""
         value, found = self.graph.values[index], self.ready.stages[index]
         if found.reduction is not None:
@@ -182,7 +188,7 @@ class Walk:
             parts = [self._part(ref, adopted.get(k)) for k, ref in enumerate(value.refs())]
             return found.rule.gather.source(parts)
         rows, cols = (self.waves[axis] for axis in Axis)
-        return Rolling(index, found.layout, rows, cols, value.dtype, device)
+        return Rolling(index, found.layout, rows, cols, value.dtype, pool)
 
     def _part(self, ref: int, adopted: Layout | None) -> Source:
         if ref in self.sources:

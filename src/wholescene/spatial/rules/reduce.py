@@ -232,6 +232,13 @@ def _adaptive(value: Value, inputs: Sequence[Input], *, is_max: bool) -> Built:
     return Rule(image_layout(value, layout, axes), (needs,), run)
 
 
+def _total(x: Tensor, kind: torch.dtype) -> Tensor:
+    """Sum over rows and columns: each row in single precision or better, rows in ``kind``."""
+    rows = x.permute(0, 2, 3, 1)
+    rows = rows.float() if x.dtype.itemsize < 4 else rows
+    return (rows.new_ones(1, x.shape[3]) @ rows).sum((1, 2), dtype=kind)
+
+
 def bin_edges(size: int, bins: int) -> Edges:
     """First and one past the last pixel of each bin."""
     index = np.arange(bins)
@@ -294,7 +301,7 @@ class _Bins(Reduction):
                 if self.is_max:
                     torch.maximum(bin_, inside.amax((2, 3)), out=bin_)
                 else:
-                    bin_ += inside.sum((2, 3), dtype=kind)
+                    bin_ += _total(inside, kind)
 
     def _touched(self, i: int, local: Local, size: int) -> list[tuple[int, Span]]:
         """Bins along a dimension that a region reaches, and their pixels in it."""
