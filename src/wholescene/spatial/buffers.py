@@ -147,8 +147,8 @@ class _Rooms:
         older, newer = self._rooms.get(kind, (None, None))
         if older is None or older.numel() < num_bytes:
             if older is not None:
-                self.pool.give(older)
-            older = self.pool.take(num_bytes)
+                self.pool.give_lasting(older)
+            older = self.pool.take_lasting(num_bytes)
         self._rooms[kind] = newer, older
         return older
 
@@ -157,5 +157,5 @@ class _Rooms:
         for pair in self._rooms.values():
             for room in pair:
                 if room is not None:
-                    self.pool.give(room)
+                    self.pool.give_lasting(room)
         self._rooms = {}

@@ -16,7 +16,7 @@ from wholescene.spatial.checkpoint import Checkpoint
 from wholescene.spatial.execute import Done, Execution, Read, Sink
 from wholescene.spatial.pack import pack_weights
 from wholescene.spatial.plan import Plan, choose_footprint, module_dtype, prepare, streamed_plan
-from wholescene.spatial.pool import Pool, steady_heap
+from wholescene.spatial.pool import Pool, steady_heap, tidy_heap
 
 __all__ = ["Streamer", "stream"]
 
@@ -157,6 +157,7 @@ class Streamer:
                     done = next(steps, None)
                 if done is None:
                     return
+                tidy_heap(self._footprint.working)
                 yield done
 
     def empty_result(self, image: Tensor | Read) -> Tensor:
