@@ -19,6 +19,9 @@ __all__ = ["BLOCKS", "Footprint", "choose_block", "footprint", "parse_bytes", "p
 BLOCKS = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64, 32)
 """Block sides tried under a memory budget, largest first."""
 
+_SLACK = 1.5
+"""Free heap over what one step works on; measured, see ``benchmarks/streaming_memory.py``."""
+
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -46,10 +49,15 @@ class Footprint:
     spilled: bool = False
 
     @property
+    def slack(self) -> int:
+        """What the heap is let keep free, so that it need not ask for it at each step."""
+        return int(_SLACK * self.working)
+
+    @property
     def peak(self) -> int:
         """Bytes of memory at the highest point."""
         kept = 0 if self.spilled else self.kept
-        return kept + self.strips + self.working + self.constants
+        return kept + self.strips + self.working + self.slack + self.constants
 
 
 def parse_bytes(memory: int | str) -> int:
