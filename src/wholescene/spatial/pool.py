@@ -120,17 +120,15 @@ def _stock_small_blocks(library: Any) -> None:
             library.free(block)
 
 
-def tidy_heap(limit: int) -> bool:
-    """Give free memory back if there is more than ``limit`` of it, and say whether there was.
+def tidy_heap(limit: int) -> None:
+    """Give free memory back once there is more than ``limit`` of it.
 
     Small allocations between large ones keep the gaps from being used again, so a heap that
     gives nothing back grows to a multiple of what is in use.
     """
     library = _glibc()
-    if library is None or library.mallinfo2().free <= limit:
-        return False
-    library.malloc_trim(0)
-    return True
+    if library is not None and library.mallinfo2().free > limit:
+        library.malloc_trim(0)
 
 
 class _Usage(ctypes.Structure):

@@ -151,15 +151,13 @@ class Streamer:
             spill_dir=spill_dir,
             checkpoint=checkpoint,
         ).rows()
-        limit = self._footprint.slack
         with steady_heap():
             while True:
                 with torch.inference_mode():  # not while the caller has its turn
                     done = next(steps, None)
                 if done is None:
                     return
-                if tidy_heap(limit):
-                    limit *= 2  # what is needed again and again is not given back for ever
+                tidy_heap(self._footprint.slack)
                 yield done
 
     def empty_result(self, image: Tensor | Read) -> Tensor:
