@@ -160,6 +160,7 @@ class Execution:
             block=self.block,
             complete=self.complete,
             read=self.read,
+            all_of=self._all_of,
             take=self._take,
             pool=self.pool,
             start=start.row,

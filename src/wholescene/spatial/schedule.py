@@ -89,12 +89,8 @@ class Schedule:
 
     def results(self, level: int) -> list[int]:
         """Values for whose sake a sweep is made, besides those it keeps."""
-        sums = [
-            index
-            for index, found in enumerate(self.stages)
-            if found.kind is Kind.REDUCED and found.level == level
-        ]
-        return [*sums, self.graph.output] if self.gives_result(level) else sums
+        found = _sums(self.staging, level)
+        return [index for index in found if self.stages[index].kept_level is None]
 
 
 def schedule(graph: Graph) -> Schedule:

@@ -89,6 +89,7 @@ class Walk:
         block: Side of a block on the finest grid.
         complete: Values known whole.
         read: Gives a region of the image; called from a thread, one region ahead.
+        all_of: Gives all of a value that is known whole.
         take: Gets each region of kept values and of the result: index, rows, columns, tensor.
         pool: Where memory comes from, and where to compute.
         start: Row of blocks from which on results count.
@@ -102,13 +103,15 @@ class Walk:
         block: int,
         complete: Mapping[int, Whole],
         read: Read,
+        all_of: Callable[[int], Tensor],
         take: Take,
         pool: Pool,
         start: int = 0,
     ) -> None:
         self.ready, self.graph = ready, ready.graph
         self.members = ready.sweeps[level].members
-        self.read, self.take, self.start, self.complete = read, take, start, complete
+        self.read, self.all_of, self.take = read, all_of, take
+        self.start, self.complete = start, complete
         self.waves = {axis: axis_wave(ready.staging, self.members, axis, block) for axis in Axis}
         self.taken = ready.sweeps[level].keeps | set(ready.results(level))
         self.sources: dict[int, Source] = {}
@@ -235,18 +238,12 @@ class Walk:
         arguments: list[_Argument | Callable[[], Tensor]] = []
         for k, (ref, needs) in enumerate(zip(value.refs(), found.needs, strict=True)):
             if needs is None:
-                arguments.append(partial(self._all_of, ref))
+                arguments.append(partial(self.all_of, ref))
                 continue
             adopted = rule.adopted.get(k) if rule is not None else None
             fill = rule.border.get(k) if rule is not None else None
             arguments.append(_Argument(self._part(ref, adopted), needs, fill))
         return arguments
-
-    def _all_of(self, ref: int) -> Tensor:
-        if ref == self.graph.image:
-            *_, height, width = self.graph.values[ref].shape
-            return self.read(slice(0, height), slice(0, width))
-        return self.complete[ref].whole
 
 
 class _Ahead:
