@@ -162,8 +162,8 @@ GOOD = "name: toy\nclasses:\n  - {id: 1, name: land}\n"
             "name: t\nclasses:\n  - id: 1\n    name: a\n    colour: [1, 2, 3]\n",
             r"dataset\.yaml: line 5: classes\[0\]\.colour is no key here; did you mean 'color'\?",
         ),
-        ("name: t\nclasses: []\n", r"line 2: classes = \[\]: tuple should have at least 1 item"),
-        ("name: t\n", "classes is missing"),
+        ("name: t\nclasses: []\n", r"classes is empty; list them"),
+        ("name: t\n", "classes is empty"),
         (GOOD + "ignore_id: 1\n", "ignore_id 1 is also the id of class 'land'"),
         (
             "name: t\nclasses:\n  - {id: 1, name: a}\n  - {id: 1, name: b}\n",

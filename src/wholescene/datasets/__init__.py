@@ -13,6 +13,7 @@ from wholescene.datasets.finding import Finding
 from wholescene.datasets.fraction import (
     FractionTable,
     draw_fraction,
+    draw_fractions,
     read_fraction,
     write_fraction,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "compute_statistics",
     "dataset_overview",
     "draw_fraction",
+    "draw_fractions",
     "load_dataset",
     "read_fraction",
     "store_statistics",

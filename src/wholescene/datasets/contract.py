@@ -111,13 +111,14 @@ class DatasetSpec(BaseModel):
 
     Args:
         name: Name of the dataset.
-        classes: Classes of the labels, in index order.
+        classes: Classes of the labels, in index order; none for a pool without targets.
         ignore_id: Label id that neither trains nor scores; ``None`` if there is none.
         gsd_m: Ground sampling distance in metres, where all scenes share it.
         sources: Rasters of a scene; the first sets the grid.
         targets: Kinds of label; a scene without one is unlabelled.
         scenes: Scene table, CSV or Parquet, relative to the file.
         statistics: Band and class statistics of the training split.
+        split_way: Way to split that a public dataset was prepared with.
         licence: Terms of the data.
         description: Free text.
     """
@@ -125,13 +126,14 @@ class DatasetSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1)
-    classes: tuple[ClassEntry, ...] = Field(min_length=1)
+    classes: tuple[ClassEntry, ...] = ()
     ignore_id: int | None = None
     gsd_m: float | None = Field(default=None, gt=0)
     sources: tuple[SourceSpec, ...] = Field(default=(SourceSpec(),), min_length=1)
     targets: tuple[TargetSpec, ...] = (TargetSpec(),)
     scenes: str = "scenes.csv"
     statistics: Statistics | None = None
+    split_way: str | None = None
     licence: str | None = None
     description: str | None = None
 
@@ -144,7 +146,12 @@ class DatasetSpec(BaseModel):
                 f"{', '.join(map(repr, repeated))} would name two columns of the scene table; "
                 f"sources and targets need names of their own, other than {list(_FIXED_COLUMNS)}"
             )
-        self.class_table()
+        if not self.classes and any(target.classes is None for target in self.targets):
+            raise ValueError(
+                "classes is empty; list them, or set 'targets: []' if nothing is labelled"
+            )
+        if self.classes:
+            self.class_table()
         for target in self.targets:
             self.class_table(target.name)
         counts = self.statistics.class_counts if self.statistics else None

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,14 @@ from wholescene.errors import ConfigError, DatasetError, InputError, OutputError
 from wholescene.geometry import Size, Window, block_windows
 from wholescene.yamlfile import explain_validation_error, read_yaml, write_yaml
 
-__all__ = ["FractionRow", "FractionTable", "draw_fraction", "read_fraction", "write_fraction"]
+__all__ = [
+    "FractionRow",
+    "FractionTable",
+    "draw_fraction",
+    "draw_fractions",
+    "read_fraction",
+    "write_fraction",
+]
 
 By = Literal["patch", "scene"]
 
@@ -105,25 +113,44 @@ def draw_fraction(
         InputError: If a value is out of range.
         DatasetError: If the split is unknown or holds no label.
     """
-    _check_request(share, seed=seed, by=by, patch_px=patch_px)
+    tables = draw_fractions(dataset, [share], seeds=[seed], by=by, patch_px=patch_px, split=split)
+    return next(tables)
+
+
+def draw_fractions(
+    dataset: Dataset,
+    shares: Sequence[float],
+    *,
+    seeds: Sequence[int],
+    by: By = "patch",
+    patch_px: int = 512,
+    split: str = "train",
+) -> Iterator[FractionTable]:
+    """Choose several shares with several seeds, reading the labels once.
+
+    Arguments and errors as in :func:`draw_fraction`; the tables come share by share.
+    """
+    for share, seed in product(shares, seeds):
+        _check_request(share, seed=seed, by=by, patch_px=patch_px)
     candidates = list(_candidates(dataset, split, patch_px if by == "patch" else None))
     if not candidates:
         raise DatasetError(
             f"split {split!r} of {dataset.path} has no labelled pixel to draw from; choose a split "
             "with labels"
         )
-    wanted = max(1, int(share * len(candidates) + 0.5))
-    ranked = sorted(range(len(candidates)), key=lambda i: _rank(candidates[i], seed))
-    return FractionTable(
-        dataset=dataset.spec.name,
-        split=split,
-        by=by,
-        fraction=share,
-        seed=seed,
-        patch_px=patch_px if by == "patch" else None,
-        num_labelled=len(candidates),
-        rows=tuple(candidates[i] for i in sorted(ranked[:wanted])),
-    )
+    for share, seed in product(shares, seeds):
+        wanted = max(1, int(share * len(candidates) + 0.5))
+        ranked = sorted(range(len(candidates)), key=lambda i: _rank(candidates[i], seed))
+        yield FractionTable(
+            dataset=dataset.spec.name,
+            split=split,
+            by=by,
+            fraction=share,
+            seed=seed,
+            patch_px=patch_px if by == "patch" else None,
+            num_labelled=len(candidates),
+            rows=tuple(candidates[i] for i in sorted(ranked[:wanted])),
+        )
 
 
 def write_fraction(table: FractionTable, out: str | Path) -> Path:

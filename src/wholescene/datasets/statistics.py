@@ -182,7 +182,7 @@ def _class_facts(dataset: Dataset) -> list[dict[str, Any]]:
     counts = statistics.class_counts if statistics else None
     labelled = sum(counts) if counts else 0
     facts: list[dict[str, Any]] = []
-    for i, entry in enumerate(dataset.classes.classes):
+    for i, entry in enumerate(dataset.classes.classes if dataset.spec.classes else ()):
         fact: dict[str, Any] = {"id": entry.id, "name": entry.name, "color": list(entry.color)}
         if counts:
             fact["pixels"] = counts[i]

@@ -103,6 +103,11 @@ class SceneReader:
         self._names = tuple(path for paths in by_source for path in paths)
 
     @property
+    def grid(self) -> Grid:
+        """Size and place of the scene."""
+        return self._grid
+
+    @property
     def size(self) -> Size:
         """Rows and columns of the scene."""
         return self._grid.size

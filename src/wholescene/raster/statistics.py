@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from wholescene.progress import Progress
 from wholescene.raster.labels import LabelReader
 from wholescene.raster.read import SceneReader
 
-__all__ = ["BandStatistics", "Moments", "band_statistics", "class_counts"]
+__all__ = ["BandStatistics", "Moments", "band_statistics", "class_counts", "scene_moments"]
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,38 @@ class Moments:
         if count == 0:
             return
         wide = values.astype(np.float64)
-        mean = wide.mean(axis=1)
-        squares = ((wide - mean[:, None]) ** 2).sum(axis=1)
-        total = self._count + count
-        apart = mean - self._mean
-        self._squares += squares + apart**2 * (self._count * count / total)
-        self._mean += apart * (count / total)
-        self._minimum = np.minimum(self._minimum, wide.min(axis=1))
-        self._maximum = np.maximum(self._maximum, wide.max(axis=1))
+        part = Moments(len(wide))
+        part._count = count
+        part._mean = wide.mean(axis=1)
+        part._squares = ((wide - part._mean[:, None]) ** 2).sum(axis=1)
+        part._minimum, part._maximum = wide.min(axis=1), wide.max(axis=1)
+        self.merge(part)
+
+    def merge(self, other: Moments) -> None:
+        """Take in everything that another one has taken in."""
+        if other._count == 0:
+            return
+        total = self._count + other._count
+        apart = other._mean - self._mean
+        self._squares += other._squares + apart**2 * (self._count * other._count / total)
+        self._mean += apart * (other._count / total)
+        self._minimum = np.minimum(self._minimum, other._minimum)
+        self._maximum = np.maximum(self._maximum, other._maximum)
         self._count = total
+
+    def state(self) -> dict[str, Any]:
+        """Everything it holds, ready for JSON; exact, as Python writes floats."""
+        arrays = (self._mean, self._squares, self._minimum, self._maximum)
+        return {"count": self._count, "arrays": [array.tolist() for array in arrays]}
+
+    @classmethod
+    def restored(cls, state: dict[str, Any]) -> Moments:
+        """What gave this ``state``."""
+        arrays = [np.array(values, np.float64) for values in state["arrays"]]
+        found = cls(len(arrays[0]))
+        found._mean, found._squares, found._minimum, found._maximum = arrays
+        found._count = int(state["count"])
+        return found
 
     def result(self) -> BandStatistics:
         """Statistics of everything taken in."""
@@ -105,16 +129,24 @@ def band_statistics(
                 f"{reader.paths[0]}: {reader.num_bands} bands, but the scenes before have "
                 f"{num_bands}; statistics need the same bands in every scene"
             )
-        done = 0
-        for window in reader.windows(pixels=block * block):
-            pixels = reader.read(window)
-            moments.add(pixels.values[:, pixels.valid])
-            done += window.size.area
-            if progress is not None:
-                progress(done, reader.size.area)
+        moments.merge(scene_moments(reader, block=block, progress=progress))
     if moments is None:
         raise RasterError("statistics need at least one scene, but none is given")
     return moments.result()
+
+
+def scene_moments(
+    reader: SceneReader, *, block: int = 1024, progress: Progress | None = None
+) -> Moments:
+    """Moments of the valid pixels of one scene; arguments as in :func:`band_statistics`."""
+    moments, done = Moments(reader.num_bands), 0
+    for window in reader.windows(pixels=block * block):
+        pixels = reader.read(window)
+        moments.add(pixels.values[:, pixels.valid])
+        done += window.size.area
+        if progress is not None:
+            progress(done, reader.size.area)
+    return moments
 
 
 def class_counts(readers: Iterable[LabelReader], *, block: int = 2048) -> NDArray[np.int64]:
