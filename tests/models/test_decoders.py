@@ -41,7 +41,7 @@ def maps(name: str, height: int = 32, width: int = 96) -> list[torch.Tensor]:
 @pytest.mark.parametrize("pyramid", PYRAMIDS)
 @pytest.mark.parametrize("name", DECODERS)
 def test_output_has_the_stated_channels_and_stride(name: str, pyramid: str) -> None:
-    decoder = build_decoder(name, levels(pyramid), {"channels": 8} if name == "upernet" else {})
+    decoder = build_decoder(name, levels(pyramid), {"channels": 8} if name == "upernet" else {}, 3)
     with torch.no_grad():
         out = decoder.eval()(maps(pyramid))
     stride = STRIDE[name](PYRAMIDS[pyramid][1])
@@ -50,7 +50,7 @@ def test_output_has_the_stated_channels_and_stride(name: str, pyramid: str) -> N
 
 def test_unet_computes_what_smp_computes() -> None:
     torch.manual_seed(0)
-    decoder = build_decoder("unet", levels("resnet"), {}).eval()
+    decoder = build_decoder("unet", levels("resnet"), {}, 3).eval()
     theirs = UnetDecoder((3, *PYRAMIDS["resnet"][0]), (256, 128, 64, 32, 16)).eval()
     theirs.load_state_dict(decoder.net.state_dict())
     features = maps("resnet")
@@ -72,7 +72,7 @@ def test_unet_on_convnext_has_the_blocks_of_smp(make_model) -> None:
 
 
 def test_fcn_is_the_head_of_torchvision() -> None:
-    decoder = build_decoder("fcn", levels("resnet"), {}).eval()
+    decoder = build_decoder("fcn", levels("resnet"), {}, 3).eval()
     reference = nn.Sequential(
         nn.Conv2d(20, 5, 3, padding=1, bias=False), nn.BatchNorm2d(5), nn.ReLU()
     )
@@ -83,7 +83,7 @@ def test_fcn_is_the_head_of_torchvision() -> None:
 
 
 def test_fcn_on_all_levels_stacks_them_at_the_finest() -> None:
-    decoder = build_decoder("fcn", levels("two maps"), {"levels": "all"}).eval()
+    decoder = build_decoder("fcn", levels("two maps"), {"levels": "all"}, 3).eval()
     finest, coarsest = maps("two maps")
     grown = nn.functional.interpolate(coarsest, (8, 24), mode="bilinear", align_corners=False)
     with torch.no_grad():
@@ -92,7 +92,7 @@ def test_fcn_on_all_levels_stacks_them_at_the_finest() -> None:
 
 
 def test_upernet_pools_averages_over_its_bins() -> None:
-    pool = build_decoder("upernet", levels("two maps"), {"channels": 8}).eval().pool
+    pool = build_decoder("upernet", levels("two maps"), {"channels": 8}, 3).eval().pool
     pooled: list[torch.Tensor] = []
     for reduce in pool.reduce:
         reduce.register_forward_pre_hook(lambda _, args: pooled.append(args[0]))
@@ -106,7 +106,7 @@ def test_upernet_pools_averages_over_its_bins() -> None:
 
 
 def test_upernet_passes_coarse_context_down_to_every_level() -> None:
-    decoder = build_decoder("upernet", levels("resnet"), {"channels": 8}).eval()
+    decoder = build_decoder("upernet", levels("resnet"), {"channels": 8}, 3).eval()
     smoothed: list[torch.Tensor] = []
     for smooth in decoder.smooth:
         smooth.register_forward_hook(lambda _, args, out: smoothed.append(out))
@@ -138,11 +138,11 @@ def test_unknown_names_and_options_list_the_legal_ones() -> None:
     with pytest.raises(
         ConfigError, match=r"channels lists \[8, 8\], but this encoder needs 5 blocks"
     ):
-        build_decoder("unet", levels("resnet"), {"channels": [8, 8]})
+        build_decoder("unet", levels("resnet"), {"channels": [8, 8]}, 3)
 
 
 def test_unet_without_its_extra_says_how_to_install_it(monkeypatch) -> None:
     for name in [n for n in sys.modules if n.startswith("segmentation_models_pytorch")]:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UnsupportedError, match=r"pip install 'wholescene\[smp\]'"):
-        build_decoder("unet", levels("resnet"), {})
+        build_decoder("unet", levels("resnet"), {}, 3)

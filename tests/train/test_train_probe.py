@@ -36,7 +36,7 @@ class OneLayer(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(2, 3, 1)
 
-    def forward_train(self, image: Tensor) -> dict[str, Tensor]:
+    def forward_train(self, image: Tensor, target: Tensor | None = None) -> dict[str, Tensor]:
         return {"out": self.conv(image)}
 
 
@@ -47,7 +47,7 @@ def test_activation_bytes_by_hand() -> None:
 
 
 class LooksAtValues(OneLayer):
-    def forward_train(self, image: Tensor) -> dict[str, Tensor]:
+    def forward_train(self, image: Tensor, target: Tensor | None = None) -> dict[str, Tensor]:
         return {"out": self.conv(image) * float(image.max())}
 
 

@@ -22,20 +22,23 @@ POWERS = {"inverse_frequency": 1.0, "inverse_sqrt_frequency": 0.5}
 
 
 class CombinedLoss(nn.Module):
-    """A weighted sum of losses, on one or two heads.
+    """A weighted sum of losses, on one or more heads.
 
     Args:
         terms: Each loss with its weight.
-        auxiliary_weight: Weight of the same sum on the auxiliary head's logits.
+        auxiliary_weights: Weight of the same sum on further logits, by name.
     """
 
     def __init__(
-        self, terms: Mapping[str, tuple[WeightedLoss, float]], *, auxiliary_weight: float = 0.4
+        self,
+        terms: Mapping[str, tuple[WeightedLoss, float]],
+        *,
+        auxiliary_weights: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.losses = nn.ModuleDict({name: loss for name, (loss, _) in terms.items()})
         self.weights = {name: weight for name, (_, weight) in terms.items()}
-        self.auxiliary_weight = auxiliary_weight
+        self.auxiliary_weights = dict(auxiliary_weights or {})
 
     def terms(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Each loss by itself, before its weight."""
@@ -45,8 +48,8 @@ class CombinedLoss(nn.Module):
         """Add up.
 
         Args:
-            outputs: Logits (B, K, H, W), or what ``Segmenter.forward_train`` returns: ``"out"`` and
-                perhaps ``"aux"``.
+            outputs: Logits (B, K, H, W), or what ``Segmenter.forward_train`` returns: ``"out"``,
+                perhaps further logits, and losses (scalars), which are added as they are.
             target: (B, H, W), int64, class indices and ``IGNORE_INDEX``.
 
         Returns:
@@ -55,9 +58,11 @@ class CombinedLoss(nn.Module):
         if isinstance(outputs, Tensor):
             return self._sum(outputs, target)
         total = self._sum(outputs["out"], target)
-        if "aux" in outputs:
-            # Also at weight 0: every parameter keeps a gradient, as DDP wants.
-            total = total + self.auxiliary_weight * self._sum(outputs["aux"], target)
+        for name, value in outputs.items():
+            if name != "out":
+                # Also at weight 0: every parameter keeps a gradient, as DDP wants.
+                part = self._sum(value, target) if value.ndim else value
+                total = total + self.auxiliary_weights.get(name, 1.0) * part
         return total
 
     def _sum(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -65,13 +70,19 @@ class CombinedLoss(nn.Module):
         return torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
 
 
-def build_loss(settings: LossSettings, class_counts: Sequence[int] | None = None) -> CombinedLoss:
+def build_loss(
+    settings: LossSettings,
+    class_counts: Sequence[int] | None = None,
+    *,
+    auxiliary_weights: Mapping[str, float] | None = None,
+) -> CombinedLoss:
     """Build the loss of a run.
 
     Args:
         settings: Which losses and weights.
         class_counts: Labelled training pixels of each class, in index order, ignored ones left out;
             needed for frequency weights only.
+        auxiliary_weights: Usual weight of further logits, by name; those of the settings win.
 
     Raises:
         ConfigError: If frequency weights are asked for without counts, or an explicit list has the
@@ -85,7 +96,14 @@ def build_loss(settings: LossSettings, class_counts: Sequence[int] | None = None
         "focal": Focal(weights, gamma=settings.focal_gamma),
     }
     terms = {str(name): (made[name], weight) for name, weight in settings.terms.items()}
-    return CombinedLoss(terms, auxiliary_weight=settings.auxiliary_weight)
+    known = {"aux": settings.auxiliary_weight, **(auxiliary_weights or {})}
+    unknown = sorted(settings.auxiliary_weights.keys() - known.keys())
+    if unknown:
+        raise ConfigError(
+            f"loss.auxiliary_weights names {unknown[0]!r}, which the model does not give; it gives "
+            f"{', '.join(known)}"
+        )
+    return CombinedLoss(terms, auxiliary_weights={**known, **settings.auxiliary_weights})
 
 
 def _class_weights(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -21,6 +21,8 @@ class LossSettings(BaseModel):
         class_weights: ``"none"``; ``"inverse_frequency"`` or ``"inverse_sqrt_frequency"`` of the
             training labels; or a list, one number per class.
         auxiliary_weight: Weight of the same sum on the auxiliary head, if the model has one.
+        auxiliary_weights: Weight of further outputs of the decoder, by name, where it shall not be
+            the usual one.
         label_smoothing: Of the cross-entropy, 0 <= s < 1.
         focal_gamma: Of the focal loss, >= 0.
     """
@@ -32,6 +34,7 @@ class LossSettings(BaseModel):
         Literal["none", "inverse_frequency", "inverse_sqrt_frequency"] | tuple[float, ...]
     ) = "none"
     auxiliary_weight: float = Field(default=0.4, ge=0)
+    auxiliary_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     focal_gamma: float = Field(default=2.0, ge=0)
 

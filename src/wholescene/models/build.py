@@ -42,7 +42,7 @@ def build_segmenter(
         )
     made = spec.architecture
     encoder = build_encoder(made.encoder, num_bands=spec.num_bands, options=made.encoder_options)
-    decoder = build_decoder(made.decoder, encoder.levels, made.decoder_options)
+    decoder = build_decoder(made.decoder, encoder.levels, made.decoder_options, len(spec.classes))
     _check_fit(encoder, decoder, auxiliary=made.auxiliary)
     model = Segmenter(spec, encoder, decoder)
     if pretrained:

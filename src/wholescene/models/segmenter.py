@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wholescene.errors import InputError
+from wholescene.labels import IGNORE_INDEX
 from wholescene.models.decoders import FCN, Decoder, FCNOptions, FeatureLevels, resize
 from wholescene.models.encoder import Encoder
 from wholescene.models.head import Head
@@ -22,7 +23,7 @@ class AuxiliaryHead(nn.Module):
         super().__init__()
         channels, reductions = levels.channels[-2:-1], levels.reductions[-2:-1]
         seen = FeatureLevels(encoder=levels.encoder, channels=channels, reductions=reductions)
-        self.decoder = FCN(seen, FCNOptions())
+        self.decoder = FCN(seen, FCNOptions(), num_classes)
         self.head = Head(
             self.decoder.out_channels, num_classes, kernel_size=1, dropout=self.decoder.dropout
         )
@@ -53,11 +54,15 @@ class Segmenter(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
         num_classes = len(spec.classes)
-        self.head = Head(
-            decoder.out_channels,
-            num_classes,
-            kernel_size=decoder.head_kernel_size,
-            dropout=decoder.dropout,
+        self.head = (
+            nn.Identity()
+            if decoder.makes_logits
+            else Head(
+                decoder.out_channels,
+                num_classes,
+                kernel_size=decoder.head_kernel_size,
+                dropout=decoder.dropout,
+            )
         )
         self.auxiliary = (
             AuxiliaryHead(encoder.levels, num_classes) if spec.architecture.auxiliary else None
@@ -82,18 +87,27 @@ class Segmenter(nn.Module):
         padded = self._pad(image)
         return _resize_and_crop(self.head(self.decoder(self.encoder(padded))), padded, image)
 
-    def forward_train(self, image: Tensor) -> dict[str, Tensor]:
+    def forward_train(self, image: Tensor, target: Tensor | None = None) -> dict[str, Tensor]:
         """Predict with every head that trains.
 
+        Args:
+            image: As for ``forward``.
+            target: Class indices (B, H, W), for decoders with a loss of their own.
+
         Returns:
-            ``"out"``, as from ``forward``; ``"aux"``, if the model has an auxiliary head.
+            ``"out"``, as from ``forward``; ``"aux"``, if the model has an auxiliary head; and what
+            the decoder adds: further logits (B, K, H, W), and losses (scalars).
         """
         padded = self._pad(image)
         features = self.encoder(padded)
-        logits = {"out": _resize_and_crop(self.head(self.decoder(features)), padded, image)}
+        decoded, further = self.decoder.forward_train(features, _pad_target(target, padded))
         if self.auxiliary is not None:
-            logits["aux"] = _resize_and_crop(self.auxiliary(features), padded, image)
-        return logits
+            further = {"aux": self.auxiliary(features), **further}
+        logits = {"out": self.head(decoded), **further}
+        return {
+            name: _resize_and_crop(value, padded, image) if value.ndim else value
+            for name, value in logits.items()
+        }
 
     def _pad(self, image: Tensor) -> Tensor:
         if not torch.compiler.is_compiling():
@@ -120,6 +134,14 @@ class Segmenter(nn.Module):
                 f"image has {image.shape[1]} bands, but the model reads {self.spec.num_bands}: "
                 f"{', '.join(self.spec.band_names)}"
             )
+
+
+def _pad_target(target: Tensor | None, padded: Tensor) -> Tensor | None:
+    """Labels of the padded image; what was added is ignored."""
+    if target is None:
+        return None
+    rows, cols = (a - b for a, b in zip(padded.shape[-2:], target.shape[-2:], strict=True))
+    return F.pad(target, (0, cols, 0, rows), value=IGNORE_INDEX)
 
 
 def _resize_and_crop(logits: Tensor, padded: Tensor, image: Tensor) -> Tensor:

@@ -83,7 +83,8 @@ class SegmentationModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Loss of one batch."""
         del batch_idx
-        return {"loss": self.loss(self.model.forward_train(batch["image"]), batch["label"])}
+        outputs = self.model.forward_train(batch["image"], batch["label"])
+        return {"loss": self.loss(outputs, batch["label"])}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimiser and a schedule per step."""

@@ -47,7 +47,10 @@ def probe_step(model: Segmenter, *, batch_size: int, patch: Size) -> StepProbe |
 
     try:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            outputs = shadow.forward_train(image)
+            target = torch.zeros(
+                (len(image), *image.shape[-2:]), dtype=torch.int64, device=image.device
+            )
+            outputs = shadow.forward_train(image, target)
             total = torch.stack([logits.sum() for logits in outputs.values()]).sum()
         torch.autograd.backward(total)
     except (NotImplementedError, RuntimeError):

@@ -9,7 +9,7 @@ from wholescene.data import Batch, SceneDataModule
 from wholescene.datasets import Dataset
 from wholescene.errors import ConfigError
 from wholescene.losses import CombinedLoss, build_loss
-from wholescene.models import ModelSpec
+from wholescene.models import DECODERS, ModelSpec
 from wholescene.train.blueprint import choose_bands, describe_model
 from wholescene.train.contract import RunSettings
 from wholescene.train.runtime import Accelerator, choose_device
@@ -53,7 +53,11 @@ def prepare_run(config: RunSettings, dataset: Dataset) -> RunParts:
     spec = describe_model(
         config.model.architecture, chosen, split=settings.train_split, target=settings.target
     )
-    loss = build_loss(config.loss, _class_counts(config, chosen, spec))
+    loss = build_loss(
+        config.loss,
+        _class_counts(config, chosen, spec),
+        auxiliary_weights=DECODERS[config.model.decoder].auxiliary_weights,
+    )
     # The chosen bands are those of the dataset now.
     data = SceneDataModule(
         settings.model_copy(update={"bands": None}),

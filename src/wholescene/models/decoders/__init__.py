@@ -56,7 +56,9 @@ def decoder_options(name: str, options: Mapping[str, Any]) -> DecoderOptions:
         ) from None
 
 
-def build_decoder(name: str, levels: FeatureLevels, options: Mapping[str, Any]) -> Decoder:
+def build_decoder(
+    name: str, levels: FeatureLevels, options: Mapping[str, Any], num_classes: int
+) -> Decoder:
     """Build a decoder for an encoder's feature maps.
 
     Raises:
@@ -65,4 +67,4 @@ def build_decoder(name: str, levels: FeatureLevels, options: Mapping[str, Any]) 
     """
     checked = decoder_options(name, options)
     # Each class takes its own options; the table pairs them.
-    return DECODERS[name](levels, checked)
+    return DECODERS[name](levels, checked, num_classes)

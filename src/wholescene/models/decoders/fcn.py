@@ -39,8 +39,9 @@ class FCN(Decoder):
 
     Options: ClassVar[type[DecoderOptions]] = FCNOptions
 
-    def __init__(self, levels: FeatureLevels, options: FCNOptions) -> None:
+    def __init__(self, levels: FeatureLevels, options: FCNOptions, num_classes: int) -> None:
         super().__init__()
+        del num_classes
         self.reads_all = options.levels == "all"
         in_channels = sum(levels.channels) if self.reads_all else levels.channels[-1]
         self.out_channels = options.channels or max(1, in_channels // 4)

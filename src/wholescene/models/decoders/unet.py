@@ -49,8 +49,9 @@ class UNet(Decoder):
     Options: ClassVar[type[DecoderOptions]] = UNetOptions
     head_kernel_size: ClassVar[int] = 3
 
-    def __init__(self, levels: FeatureLevels, options: UNetOptions) -> None:
+    def __init__(self, levels: FeatureLevels, options: UNetOptions, num_classes: int) -> None:
         super().__init__()
+        del num_classes
         if not levels.is_pyramid:
             raise UnsupportedError(
                 f"encoder {levels.encoder!r} gives features at one scale only (strides "

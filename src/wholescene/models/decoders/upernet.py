@@ -78,8 +78,9 @@ class UPerNet(Decoder):
 
     Options: ClassVar[type[DecoderOptions]] = UPerNetOptions
 
-    def __init__(self, levels: FeatureLevels, options: UPerNetOptions) -> None:
+    def __init__(self, levels: FeatureLevels, options: UPerNetOptions, num_classes: int) -> None:
         super().__init__()
+        del num_classes
         self.first = next(
             (i for i, r in enumerate(levels.reductions) if r >= FINEST_STRIDE),
             len(levels.reductions),
