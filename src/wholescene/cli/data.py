@@ -52,6 +52,101 @@ def synthesize(
     finish({"dataset": str(path)}, str(path), as_json=as_json)
 
 
+@app.command("list")
+@guard
+def list_datasets(as_json: AsJson = False, debug: Debug = False) -> None:
+    """List the public datasets that `data prepare` knows.
+
+    Example: wholescene data list
+    """
+    from wholescene.datasets.public.overview import describe_recipes, recipe_facts
+
+    finish({"datasets": recipe_facts()}, describe_recipes(), as_json=as_json)
+
+
+@app.command("prepare")
+@guard
+def prepare(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A name of 'data list', 'folder' for your own files, or a recipe.yaml."
+        ),
+    ],
+    source: Annotated[Path, typer.Option(help="Folder with archives, or what they unpack to.")],
+    out: Annotated[Path, typer.Option(help="Folder for dataset.yaml, scene table and labels.")],
+    layout: Annotated[
+        str | None, typer.Option(help="How files are laid out: publisher, mmseg, ..., or auto.")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Which rasters make a scene, such as rgb or rgbir-dsm.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Way to split: official, or another; folder: a table.")
+    ] = None,
+    partial: Annotated[
+        bool | None, typer.Option("--partial", help="Index scenes without their mask, too.")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="folder: names, ids and colours (.yaml, .json, .csv).")
+    ] = None,
+    ignore_id: Annotated[
+        int | None, typer.Option(min=0, help="folder: id of unlabelled pixels.")
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(help="folder: where images are, * for a scene's name.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="folder: where masks or polygons are, likewise.")
+    ] = None,
+    field: Annotated[
+        str | None, typer.Option(help="folder: attribute with the class of a polygon.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Scenes worked on at once; one per processor.")
+    ] = None,
+    tiles: Annotated[
+        int | None, typer.Option(min=1, help="Also write patches with this side (px).")
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option(min=1, help="Distance of patches (px); the side by default.")
+    ] = None,
+    tile_rule: Annotated[
+        Literal["exact", "seed"],
+        typer.Option(help="seed: as the published tool cuts, faults included."),
+    ] = "exact",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Check and index a public dataset as it was downloaded; scenes stay whole.
+
+    Example: wholescene data prepare potsdam --source downloads/potsdam --out data/potsdam
+    """
+    from wholescene.datasets.prepare.command import prepare as run
+
+    with progress("prepare", "scenes") as update:
+        facts, text = run(
+            name,
+            source,
+            out,
+            layout=layout,
+            variant=variant,
+            split=split,
+            partial=partial,
+            classes=classes,
+            ignore_id=ignore_id,
+            images=images,
+            labels=labels,
+            field=field,
+            workers=workers,
+            tiles=tiles,
+            stride=stride,
+            tile_rule=tile_rule,
+            progress=update,
+        )
+    finish(facts, text, as_json=as_json)
+
+
 @app.command("verify")
 @guard
 def verify(dataset: DatasetPath, as_json: AsJson = False, debug: Debug = False) -> None:
@@ -96,6 +191,11 @@ def stats(
     finish(facts, "\n".join(f"{k}: {v}" for k, v in facts.items()), as_json=as_json)
 
 
+Patch = Annotated[int, typer.Option(min=1, help="Side of a patch in pixels.")]
+DrawnBy = Annotated[Literal["patch", "scene"], typer.Option(help="Draw windows or whole scenes.")]
+DrawnFrom = Annotated[str, typer.Option(help="Split to draw from.")]
+
+
 @app.command("fraction")
 @guard
 def fraction(
@@ -103,11 +203,9 @@ def fraction(
     fraction: Annotated[float, typer.Option(min=0, max=1, help="Share of the labels, 0 to 1.")],
     out: Annotated[Path, typer.Option(help="Table to write.")],
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
-    by: Annotated[
-        Literal["patch", "scene"], typer.Option(help="Draw windows or whole scenes.")
-    ] = "patch",
-    patch: Annotated[int, typer.Option(min=1, help="Side of a patch in pixels.")] = 256,
-    split: Annotated[str, typer.Option(help="Split to draw from.")] = "train",
+    by: DrawnBy = "patch",
+    patch: Patch = 256,
+    split: DrawnFrom = "train",
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -123,3 +221,35 @@ def fraction(
     write_fraction(table, out)
     facts = {"output": str(out), "windows": len(table.rows)}
     finish(facts, f"{len(table.rows)} windows -> {out}", as_json=as_json)
+
+
+@app.command("fractions")
+@guard
+def fractions(
+    dataset: DatasetPath,
+    out: Annotated[Path, typer.Option(help="Folder for one table per draw.")],
+    fraction: Annotated[
+        list[float] | None, typer.Option(min=0, max=1, help="Share (repeatable): 1, 5 and 10 %.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of each share: seeds 0, 1, ...")] = 5,
+    by: DrawnBy = "patch",
+    patch: Patch = 256,
+    split: DrawnFrom = "train",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Draw all the label subsets of a few-label study.
+
+    Example: wholescene data fractions scenes/dataset.yaml --out fractions
+    """
+    from wholescene.datasets import draw_fractions, load_dataset, write_fraction
+
+    shares = fraction or [0.01, 0.05, 0.1]
+    tables = draw_fractions(
+        load_dataset(dataset), shares, seeds=range(seeds), by=by, patch_px=patch, split=split
+    )
+    files = [
+        str(write_fraction(table, out / f"{split}-{by}-{table.fraction:g}-seed{table.seed}.csv"))
+        for table in tables
+    ]
+    finish({"tables": files}, f"{len(files)} tables -> {out}", as_json=as_json)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,7 +28,17 @@ def evaluate(
     dataset: Annotated[Path, typer.Option(help="dataset.yaml or its folder.")],
     model: ModelPath,
     out: Annotated[Path, typer.Option(help="Folder for maps, scores and report.")],
-    split: Annotated[str, typer.Option(help="Split to map and score.")] = "test",
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="Published or strict rules (docs/protocols.md): a name or a .yaml."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split to map and score; test if not given.")
+    ] = None,
+    submission: Annotated[
+        bool,
+        typer.Option("--submission", help="Write what the server that keeps the labels takes."),
+    ] = False,
     engine: EngineName = "auto",
     block: Block = None,
     overlap: Overlap = None,
@@ -39,8 +49,8 @@ def evaluate(
     precision: Precision = "float32",
     tta: Tta = None,
     erode: Annotated[
-        int, typer.Option(min=0, help="Ignore pixels this near to a class boundary (px).")
-    ] = 0,
+        int | None, typer.Option(min=0, help="Ignore pixels this near to a class boundary (px).")
+    ] = None,
     boundary: Annotated[
         int | None, typer.Option(min=1, help="Also boundary IoU, with bands this wide (px).")
     ] = None,
@@ -52,31 +62,50 @@ def evaluate(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Map every scene of a split whole and score each pixel once.
+    """Map every scene of a split whole and score each pixel once, or as a protocol says.
 
     Example: wholescene evaluate --dataset data/dataset.yaml --model runs/first --out runs/eval
     """
-    from wholescene.study.evaluation import evaluate_split
+    from wholescene.study.evaluation import evaluate_split, refuse_together
+    from wholescene.study.submission import write_submission
 
+    settings: dict[str, Any] = {
+        "resume": resume,
+        "engine": engine,
+        "block": block,
+        "overlap": overlap,
+        "batch": batch,
+        "memory": memory,
+        "strict": strict,
+        "device": device,
+        "precision": precision,
+        "tta": tta,
+    }
     with progress("evaluate", "px") as update:
-        scores, text = evaluate_split(
-            dataset,
-            model,
-            out,
-            split=split,
-            erode_px=erode,
-            boundary_px=boundary,
-            exclude=tuple(exclude or ()),
-            resume=resume,
-            progress=update,
-            engine=engine,
-            block=block,
-            overlap=overlap,
-            batch=batch,
-            memory=memory,
-            strict=strict,
-            device=device,
-            precision=precision,
-            tta=tta,
-        )
-    finish(scores, text, as_json=as_json)
+        if submission:
+            refuse_together(
+                "--submission, which scores nothing",
+                {
+                    "--protocol": protocol,
+                    "--erode": erode,
+                    "--boundary": boundary,
+                    "--exclude": tuple(exclude or ()),
+                },
+            )
+            result, text = write_submission(
+                dataset, model, out, split=split, progress=update, **settings
+            )
+        else:
+            result, text = evaluate_split(
+                dataset,
+                model,
+                out,
+                protocol=protocol,
+                split=split,
+                erode_px=erode,
+                boundary_px=boundary,
+                exclude=tuple(exclude or ()),
+                progress=update,
+                **settings,
+            )
+    finish(result, text, as_json=as_json)

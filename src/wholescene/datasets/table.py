@@ -98,18 +98,29 @@ def write_table(
     _check_records(path, scenes, sources=sources, targets=targets)
     optional = [name for name in _OPTIONAL if any(getattr(s, name) is not None for s in scenes)]
     labels = [name for name in targets if any(name in scene.labels for scene in scenes)]
+    header = [*_REQUIRED, *optional, *sources, *labels]
+    rows = [_cells(scene, optional, sources, labels, root) for scene in scenes]
+    if path.suffix == ".parquet":
+        _write_parquet(path, header, rows)
+        return
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_REQUIRED, *optional, *sources, *labels])
-    for scene in scenes:
-        plain = [_as_text(getattr(scene, name)) for name in optional]
-        files = [
-            _BETWEEN_FILES.join(_relative(file, root) for file in scene.files[name])
-            for name in sources
-        ]
-        marks = [_relative(scene.labels[n], root) if n in scene.labels else "" for n in labels]
-        writer.writerow([scene.id, scene.split, *plain, *files, *marks])
-    _write_aside(path, text.getvalue())
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    _write_aside(path, text.getvalue().encode())
+
+
+def _cells(
+    scene: SceneRecord,
+    optional: Sequence[str],
+    sources: Sequence[str],
+    labels: Sequence[str],
+    root: Path,
+) -> list[str]:
+    plain = [_as_text(getattr(scene, name)) for name in optional]
+    files = [
+        _BETWEEN_FILES.join(_relative(file, root) for file in scene.files[name]) for name in sources
+    ]
+    marks = [_relative(scene.labels[n], root) if n in scene.labels else "" for n in labels]
+    return [scene.id, scene.split, *plain, *files, *marks]
 
 
 @dataclass(frozen=True)
@@ -228,6 +239,20 @@ def _read_parquet(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]
     return list(table.column_names), rows
 
 
+def _write_parquet(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise DatasetError(
+            f"{path}: a Parquet table needs pyarrow; pip install 'wholescene[vector]', or use CSV"
+        ) from None
+    table = pyarrow.table(dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)))
+    buffer = io.BytesIO()
+    parquet.write_table(table, buffer)
+    _write_aside(path, buffer.getvalue())
+
+
 def _check_header(
     path: Path, header: Sequence[str], *, sources: Sequence[str], targets: Sequence[str]
 ) -> None:
@@ -281,11 +306,11 @@ def _relative(file: Path, root: Path) -> str:
         return file.absolute().as_posix()
 
 
-def _write_aside(path: Path, text: str) -> None:
+def _write_aside(path: Path, content: bytes) -> None:
     aside = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text, encoding="utf-8")
+        aside.write_bytes(content)
         aside.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -59,7 +59,8 @@ def resolve_bands(
     An explicit index wins. The other bands are looked up by name if all their names are found,
     else by wavelength if all are within 30 nm, else by position if there are as many data bands
     and none of the names is found: a file that has some of the bands lacks the others.
-    With several files, indices and positions count through them in order.
+    With several files, indices and positions count through them in order. With ``grey_as_color``
+    a single data band stands for all.
 
     Args:
         spec: What is asked for; ``bands=None`` takes every data band.
@@ -81,6 +82,8 @@ def resolve_bands(
         return tuple(BandSpec(name=n, wavelength_nm=b.info.wavelength_nm) for n, b in specs), tuple(
             data
         )
+    if spec.grey_as_color and len(data) == 1:
+        return spec.bands, (data[0],) * len(spec.bands)
     chosen: dict[int, Band] = {}
     for i, asked in enumerate(spec.bands):
         if asked.index is not None:

@@ -94,6 +94,9 @@ def is_local(path: str) -> bool:
 def open_dataset(path: str, **options: Any) -> Any:
     """Open a raster for reading.
 
+    Four bands of a TIFF that calls itself CMYK are given as they are stored: satellite bands are
+    often tagged so, and GDAL's conversion to RGBA would lose the last one.
+
     Args:
         path: File, URL or GDAL name.
         options: Open options of the driver.
@@ -103,7 +106,11 @@ def open_dataset(path: str, **options: Any) -> Any:
     """
     try:
         with gdal_env(), without_georeferencing_warning():
-            return rasterio.open(path, **options)
+            dataset = rasterio.open(path, **options)
+            if not _is_converted_cmyk(dataset):
+                return dataset
+            dataset.close()
+            return rasterio.open(f"GTIFF_RAW:{path}", **options)
     except (*GDAL_ERRORS, UnicodeError) as error:
         raise RasterError(_why_not_opened(path, error)) from error
 
@@ -113,6 +120,11 @@ def why(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(getattr(error, "errmsg", None) or error).split())
+
+
+def _is_converted_cmyk(dataset: Any) -> bool:
+    stored = dataset.tags(ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE")
+    return bool(dataset.driver == "GTiff" and stored == "CMYK")
 
 
 def _why_not_opened(path: str, error: BaseException) -> str:

@@ -228,9 +228,14 @@ class SceneReader:
         return f"SceneReader({self._names[0]!r}, {self.size}, bands={list(self.band_names)})"
 
     def _read(self, window: Window) -> Pixels:
+        inside = window.intersect(Window.whole(self.size))
+        if inside == window and len(self._sources) == 1 and not window.is_empty:
+            values, valid = self._sources[0].read(window, self._handles)
+            if not valid.all():
+                values[:, ~valid] = 0
+            return Pixels(values, valid)
         values = np.zeros((self.num_bands, *window.size), np.float32)
         valid = np.zeros(window.size, bool)
-        inside = window.intersect(Window.whole(self.size))
         if inside.is_empty:
             return Pixels(values, valid)
         place = inside.relative_to(window)
@@ -242,7 +247,8 @@ class SceneReader:
             scene_valid &= source_valid
             first += len(found)
         valid[place.rows, place.cols] = scene_valid
-        values[:, ~valid] = 0
+        if not valid.all():
+            values[:, ~valid] = 0
         return Pixels(values, valid)
 
     def _valid(self, window: Window) -> NDArray[np.bool_]:

@@ -38,6 +38,7 @@ class SourceSpec(BaseModel):
         offset: Added after ``scale``; ``None`` reads the file's tag.
         nodata: Stored value of missing pixels; ``None`` reads the file's.
         resampling: How the source is brought to the grid of the first.
+        grey_as_color: Whether a raster with one data band gives it for each of ``bands``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,3 +49,4 @@ class SourceSpec(BaseModel):
     offset: float | None = None
     nodata: float | None = None
     resampling: Resampling = "bilinear"
+    grey_as_color: bool = False

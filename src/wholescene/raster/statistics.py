@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,10 @@ class BandStatistics:
     count: int
 
 
+PIECE_VALUES = 1 << 15
+"""Values taken in at once."""
+
+
 class Moments:
     """Running mean and variance that stay exact for a small spread around a large mean.
 
@@ -57,27 +62,30 @@ class Moments:
 
     def add(self, values: NDArray[np.floating]) -> None:
         """Take in pixels, (C, N)."""
-        count = values.shape[1]
-        if count == 0:
-            return
-        wide = values.astype(np.float64)
-        part = Moments(len(wide))
-        part._count = count
-        part._mean = wide.mean(axis=1)
-        part._squares = ((wide - part._mean[:, None]) ** 2).sum(axis=1)
-        part._minimum, part._maximum = wide.min(axis=1), wide.max(axis=1)
-        self.merge(part)
+        # Pieces that stay in the cache of a core; longer ones would wait for memory.
+        step = max(1, PIECE_VALUES // max(1, len(values)))
+        for start in range(0, values.shape[1], step):
+            piece = values[:, start : start + step]
+            np.minimum(self._minimum, piece.min(axis=1), out=self._minimum)
+            np.maximum(self._maximum, piece.max(axis=1), out=self._maximum)
+            wide = piece.astype(np.float64)
+            mean = wide.mean(axis=1)
+            wide -= mean[:, None]
+            self._join(piece.shape[1], mean, np.einsum("cn,cn->c", wide, wide))
 
     def merge(self, other: Moments) -> None:
         """Take in everything that another one has taken in."""
         if other._count == 0:
             return
-        total = self._count + other._count
-        apart = other._mean - self._mean
-        self._squares += other._squares + apart**2 * (self._count * other._count / total)
-        self._mean += apart * (other._count / total)
+        self._join(other._count, other._mean, other._squares)
         self._minimum = np.minimum(self._minimum, other._minimum)
         self._maximum = np.maximum(self._maximum, other._maximum)
+
+    def _join(self, count: int, mean: NDArray[np.float64], squares: NDArray[np.float64]) -> None:
+        total = self._count + count
+        apart = mean - self._mean
+        self._squares += squares + apart**2 * (self._count * count / total)
+        self._mean += apart * (count / total)
         self._count = total
 
     def state(self) -> dict[str, Any]:
@@ -136,13 +144,27 @@ def band_statistics(
 
 
 def scene_moments(
-    reader: SceneReader, *, block: int = 1024, progress: Progress | None = None
+    reader: SceneReader,
+    *,
+    block: int = 1024,
+    max_pixels: int | None = None,
+    progress: Progress | None = None,
 ) -> Moments:
-    """Moments of the valid pixels of one scene; arguments as in :func:`band_statistics`."""
+    """Moments of the valid pixels of one scene; further arguments as in :func:`band_statistics`.
+
+    Args:
+        reader: The scene.
+        block: Side of a window with as many pixels as are held at once.
+        max_pixels: Read about so many pixels of a larger scene, in windows spread over it.
+        progress: Called with the pixels read and those of the scene.
+    """
     moments, done = Moments(reader.num_bands), 0
-    for window in reader.windows(pixels=block * block):
+    step = 1 if max_pixels is None else max(1, reader.size.area // max_pixels)
+    for window in islice(reader.windows(pixels=block * block), 0, None, step):
         pixels = reader.read(window)
-        moments.add(pixels.values[:, pixels.valid])
+        values = pixels.values
+        has_gaps = not pixels.valid.all()
+        moments.add(values[:, pixels.valid] if has_gaps else values.reshape(len(values), -1))
         done += window.size.area
         if progress is not None:
             progress(done, reader.size.area)

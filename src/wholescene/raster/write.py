@@ -30,7 +30,7 @@ from wholescene.raster.tiles import tile_px, verify_tiles
 
 __all__ = ["Compression", "StripWriter"]
 
-Compression = Literal["deflate", "zstd", "lzw", "none"]
+Compression = Literal["deflate", "zstd", "lzw", "packbits", "none"]
 
 
 class StripWriter:
@@ -192,7 +192,8 @@ class StripWriter:
             layout["transform"] = transform
         if compress != "none":
             layout["compress"] = compress.upper()
-            layout["predictor"] = 3 if self._dtype.kind == "f" else 2
+            if compress != "packbits":
+                layout["predictor"] = 3 if self._dtype.kind == "f" else 2
         return layout
 
     def _create(

@@ -33,8 +33,8 @@ _BY_HAND = {
     r"(?P<stem>.+?)(?:\.part\d+)?\.(?:rar|r\d\d)": "unrar x {name}",
     r"(?P<stem>.+)\.7z(?:\.\d{3})?": "7z x {name}",
     r"(?P<stem>.+)\.z\d\d": "7z x {stem}.zip",
-    rf"(?P<whole>(?P<stem>.+?)(?:{_ANY_SUFFIX}))\.(?:\d{{2,3}}|a[a-z])": (
-        "cat {whole}.* > {whole} (it joins the parts)"
+    rf"(?P<whole>(?P<stem>.+?)(?:{_ANY_SUFFIX}))(?:\.\d{{2,3}}|\.?a[a-z])": (
+        "cat {whole}?* > {whole} (it joins the parts)"
     ),
 }
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
@@ -146,8 +146,6 @@ class _Unpacker:
 
     def refuse_foreign(self, path: Path) -> None:
         """Refuse an archive of the dataset that Python cannot unpack."""
-        if _ARCHIVE.fullmatch(path.name):
-            return
         for pattern, command in _BY_HAND.items():
             match = re.fullmatch(pattern, path.name, re.IGNORECASE)
             if match is not None and self._is_published(path.name, match["stem"]):
@@ -262,21 +260,19 @@ class _Unpacker:
     def _marker(self, archive: _Archive) -> Path:
         return self.out / ".done" / f"{archive.below}.json"
 
-    def _state(self, archive: _Archive) -> dict[str, int | str]:
-        return {"size": archive.size, "mtime_ns": archive.mtime_ns, "wanted": self.wanted}
+    def _state(self, archive: _Archive) -> str:
+        state = {"size": archive.size, "mtime_ns": archive.mtime_ns, "wanted": self.wanted}
+        return json.dumps(state)
 
     def _is_done(self, archive: _Archive) -> bool:
-        try:
-            found = json.loads(self._marker(archive).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return bool(found == self._state(archive))
+        marker = self._marker(archive)
+        return marker.is_file() and marker.read_text(encoding="utf-8") == self._state(archive)
 
     def _mark_done(self, archive: _Archive) -> None:
         if archive.depth > 1:
             archive.path.unlink()
         with written_aside(self._marker(archive)) as part:
-            part.write_text(json.dumps(self._state(archive)), encoding="utf-8")
+            part.write_text(self._state(archive), encoding="utf-8")
 
 
 @contextmanager
@@ -362,13 +358,12 @@ def _path_fault(name: str) -> str | None:
 
 
 def _chunks(archive: _Archive, member: _Member) -> Iterator[bytes]:
-    """Content of a member, never more than it declares."""
+    """Content of a member; it ends with an error where there is more than it declares."""
     left = member.size
     with _reading(archive), member.open() as file:
         while left >= 0 and (chunk := file.read(_CHUNK)):
             left -= len(chunk)
-            if left >= 0:
-                yield chunk
+            yield chunk
     if left:
         raise DatasetError(
             f"{archive.title}: its member {member.name!r} holds "

@@ -74,10 +74,9 @@ def match_layout(recipe: Recipe, name: str, files: Sequence[tuple[str, Path]]) -
     """
     layout = recipe.layouts[name]
     scenes: dict[str, FoundScene] = {}
-    for kind, patterns in (("images", layout.images), ("labels", layout.labels)):
-        for column, pattern in patterns.items():
-            for fields, path in _matching(pattern, files):
-                scene_id = _filled(layout.id, fields)
+    for kind, columns in (("images", layout.images), ("labels", layout.labels)):
+        for column, patterns in columns.items():
+            for scene_id, fields, path in _preferred(patterns, layout.id, files):
                 scene = scenes.setdefault(scene_id, FoundScene(scene_id))
                 taken: dict[str, Path] = getattr(scene, kind)
                 if column in taken and not taken[column].samefile(path):
@@ -124,6 +123,17 @@ def _weight(found: Found) -> int:
     return sum(1 + bool(scene.labels) for scene in found.scenes.values())
 
 
+def _preferred(
+    patterns: Sequence[str], id_template: str, files: Sequence[tuple[str, Path]]
+) -> Iterator[tuple[str, dict[str, str], Path]]:
+    """Scene, named groups and path of files; of each scene, those of the first pattern."""
+    settled: set[str] = set()
+    for pattern in patterns:
+        found = [(_filled(id_template, f), f, path) for f, path in _matching(pattern, files)]
+        yield from (each for each in found if each[0] not in settled)
+        settled.update(scene for scene, *_ in found)
+
+
 def _matching(
     pattern: str, files: Sequence[tuple[str, Path]]
 ) -> Iterator[tuple[dict[str, str], Path]]:
@@ -146,7 +156,7 @@ def _natural(item: tuple[str, FoundScene]) -> list[tuple[int, str]]:
 
 def _nothing_found(recipe: Recipe, files: Sequence[tuple[str, Path]], names: Sequence[str]) -> str:
     wanted = "; ".join(
-        f"{name}: {next(iter(recipe.layouts[name].images.values()))}" for name in names
+        f"{name}: {next(iter(recipe.layouts[name].images.values()))[0]}" for name in names
     )
     shown = ", ".join(text for text, _ in files[:_SHOWN]) or "nothing"
     return (

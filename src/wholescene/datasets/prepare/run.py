@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wholescene.datasets.contract import (
@@ -105,11 +105,12 @@ def prepare_dataset(
 
 
 def _settle(recipe: Recipe, candidates: Sequence[Found]) -> Found:
-    """Of layouts that make the same scenes, take one that knows every value of their labels."""
+    """Of layouts that take the same labels, choose one that knows every value in them."""
     best = candidates[0]
-    rivals = [c for c in candidates if c.scenes.keys() == best.scenes.keys()]
-    for scene in [*best.scenes.values()][:_SETTLED_BY] if len(rivals) > 1 else ():
-        for path in scene.labels.values():
+    labels = {i: scene.labels for i, scene in best.scenes.items()}
+    rivals = [c for c in candidates if {i: s.labels for i, s in c.scenes.items()} == labels]
+    for path in [p for found in labels.values() for p in found.values()][:_SETTLED_BY]:
+        if len(rivals) > 1:
             values = mask_values(path)
             rivals = [c for c in rivals if _coding(recipe, c.layout).knows(values)]
     # If none is left, its error is said when the labels are read.
@@ -174,23 +175,30 @@ class _Plan:
         taken = [
             scene
             for scene in self.found.scenes.values()
-            if scene.id in self.splits and scene.id not in self.recipe.exclude
+            if scene.id in self.splits and self._why_left_out(scene) is None
         ]
+        if not taken:
+            raise DatasetError(
+                f"none of {len(self.found.scenes)} scenes of {self.recipe.name} is in a split of "
+                f"{self.way!r}; split another way (--split)"
+            )
         incomplete = [scene for scene in taken if not set(self.sources) <= set(scene.images)]
         if incomplete:
             self._refuse_incomplete(incomplete, len(taken))
         notes = [*self._stray_notes(), *self._missing_labels(taken), *self._excluded_notes()]
         return [self._record(scene) for scene in taken], notes
 
-    def work(self, records: Iterable[SceneRecord]) -> list[SceneWork]:
+    def work(self, records: Sequence[SceneRecord]) -> list[SceneWork]:
         """What is to be done for each scene."""
         is_read = _statistics_scenes(self.recipe, records)
-        coding = _coding(self.recipe, self.found.layout)
+        exact = _coding(self.recipe, self.found.layout) if self.targets else None
+        lenient = exact and replace(exact, tolerance=self.recipe.color_tolerance)
+        named = {*self.recipe.tolerated}
         return [
             SceneWork(
                 record=record,
                 masks=self.found.scenes[record.id].labels,
-                coding=coding if self.targets else None,
+                coding=lenient if not named or named & {record.id, record.group} else exact,
                 sources=self.source_specs,
                 journal=self.out / ".prepare" / f"{record.id}.json",
                 with_moments=record.id in is_read,
@@ -218,7 +226,8 @@ class _Plan:
 
     def count_notes(self, counts: Mapping[str, int]) -> list[str]:
         """How far the dataset is complete."""
-        if self.found.layout != next(iter(self.recipe.layouts)):
+        is_published = self.found.layout == next(iter(self.recipe.layouts))
+        if not is_published or self.way != "official":
             return []
         return [
             f"split {split!r}: {counts.get(split, 0):,} of {wanted:,} scenes; unpack the rest into "
@@ -273,7 +282,7 @@ class _Plan:
                 f"({_some(lacking)})"
             )
             if not self.partial:
-                pattern = self.layout.labels[target]
+                pattern = " or ".join(self.layout.labels[target])
                 raise DatasetError(
                     f"{what}; masks are named {pattern}. Add them, or index these scenes as "
                     "unlabelled with --partial"
@@ -287,12 +296,17 @@ class _Plan:
             return []
         return [f"{len(stray)} masks without an image are left out ({_some(map(str, stray))})"]
 
+    def _why_left_out(self, scene: FoundScene) -> str | None:
+        may_lack = {} if scene.labels else self.recipe.may_lack_labels
+        return self.recipe.exclude.get(scene.id, may_lack.get(scene.id))
+
     def _excluded_notes(self) -> list[str]:
-        found = [i for i in self.found.scenes if i in self.recipe.exclude]
+        why = {s.id: self._why_left_out(s) for s in self.found.scenes.values()}
+        found = {scene: reason for scene, reason in why.items() if reason is not None}
         if not found:
             return []
-        reasons = sorted({self.recipe.exclude[i] for i in found})
-        return [f"{len(found)} scenes are left out ({_some(found)}): {'; '.join(reasons)}"]
+        reasons = "; ".join(sorted({*found.values()}))
+        return [f"{len(found)} scenes are left out ({_some(found)}): {reasons}"]
 
 
 def _statistics_scenes(recipe: Recipe, records: Iterable[SceneRecord]) -> set[str]:

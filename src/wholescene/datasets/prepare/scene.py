@@ -22,6 +22,9 @@ from wholescene.raster.statistics import Moments, scene_moments
 
 __all__ = ["SceneResult", "SceneWork", "merge_results"]
 
+SAMPLED_PIXELS = 1 << 22
+"""Pixels of a scene that count for the statistics, about; windows of them are spread over it."""
+
 _VALUES_AT_ONCE = 1 << 23
 
 
@@ -81,7 +84,7 @@ class SceneWork:
             moments = None
             if self.with_moments:
                 block = max(1, int((_VALUES_AT_ONCE / image.num_bands) ** 0.5))
-                moments = scene_moments(image, block=min(block, 2048))
+                moments = scene_moments(image, block=min(block, 512), max_pixels=SAMPLED_PIXELS)
             result = SceneResult(image.band_names, moments, counts)
         self._record(key, result)
         return result
@@ -105,6 +108,7 @@ class SceneWork:
             repr(self.coding.classes),
             [*self.coding.colors.items()],
             [*(self.coding.ids or {}).items()],
+            self.coding.tolerance,
         ]
         sources = [source.model_dump(mode="json") for source in self.sources]
         text = json.dumps([stats, coding, sources, self.with_moments], default=str)

@@ -17,9 +17,8 @@ __all__ = ["assign_splits", "split_ways"]
 
 def split_ways(recipe: Recipe, layout: str) -> tuple[str, ...]:
     """Names of the ways to split a dataset in some layout, the official one first."""
-    named = [] if recipe.splits is None else [*_table(recipe)[1]]
-    if recipe.splits is not None and recipe.splits.held_out is not None:
-        named.append(recipe.splits.held_out.way)
+    held_out = recipe.splits and recipe.splits.held_out
+    named = [*_table(recipe)[1], *([held_out.way] if held_out else ())]
     return tuple(dict.fromkeys(("official", *named, *recipe.layouts[layout].lists)))
 
 
@@ -37,6 +36,9 @@ def assign_splits(recipe: Recipe, found: Found, way: str = "official") -> dict[s
         )
     if way in layout.lists:
         return _from_lists(recipe, found, way)
+    held_out = recipe.splits and recipe.splits.held_out
+    if held_out and way == held_out.way:
+        return _holding_out(recipe, found, held_out)
     if way != "official" or layout.split == "table":
         return _from_table(recipe, found, way)
     if layout.split == "folder":
@@ -55,33 +57,49 @@ def _folder_split(recipe: Recipe, layout: Layout, scene: FoundScene) -> str:
 def _from_table(recipe: Recipe, found: Found, way: str) -> dict[str, str]:
     assert recipe.splits is not None
     rows, ways = _table(recipe)
-    table = recipe.splits
-    # A patch goes where the scene goes that it was cut from.
-    name = table.row or recipe.layouts[found.layout].group
-    result = {}
+    table, result = recipe.splits, {}
     for scene_id, scene in found.scenes.items():
-        key = scene_id if name is None else name.format_map(scene.fields)
+        key = _row_name(recipe, found, scene)
         if key not in rows and table.otherwise is None:
             raise DatasetError(
                 f"scene {key!r} ({next(iter(scene.images.values()))}) is in no split of "
                 f"{table.file}; move it out of the source folder if it is none of {recipe.title}"
             )
         row = rows.get(key) or dict.fromkeys(ways, table.otherwise or "")
-        split = _held_out(table.held_out, key, row) if way not in row else row[way]
-        if split:
-            result[scene_id] = split
+        if row[way]:
+            result[scene_id] = row[way]
     return result
 
 
-def _held_out(rule: HeldOut | None, key: str, row: Mapping[str, str]) -> str:
-    assert rule is not None
-    first = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
-    is_taken = row["official"] == rule.of and first < rule.share
-    return rule.split if is_taken else row["official"]
+def _holding_out(recipe: Recipe, found: Found, rule: HeldOut) -> dict[str, str]:
+    result = {}
+    for scene_id, split in assign_splits(recipe, found).items():
+        key = _row_name(recipe, found, found.scenes[scene_id])
+        first = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+        taken = _part(first, {rule.split: rule.share, **rule.further}) if split == rule.of else None
+        if new := taken or rule.others.get(split, split):
+            result[scene_id] = new
+    return result
+
+
+def _part(place: float, shares: Mapping[str, float]) -> str | None:
+    """The share of 0 to 1 that a place lies in, if any; they lie one after the other."""
+    for name, share in shares.items():
+        if place < share:
+            return name
+        place -= share
+    return None
+
+
+def _row_name(recipe: Recipe, found: Found, scene: FoundScene) -> str:
+    """What decides on a scene: a patch goes where the scene goes that it was cut from."""
+    name = (recipe.splits and recipe.splits.row) or recipe.layouts[found.layout].group
+    return scene.id if name is None else name.format_map(scene.fields)
 
 
 def _table(recipe: Recipe) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
-    assert recipe.splits is not None
+    if recipe.splits is None or recipe.splits.file is None:
+        return {}, ()
     reader = csv.DictReader(io.StringIO(split_table_text(recipe.splits.file)))
     rows = {row["scene"]: row for row in reader}
     return rows, tuple(name for name in reader.fieldnames or () if name != "scene")

@@ -11,11 +11,20 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from importlib import resources
+from itertools import chain, combinations
 from pathlib import Path
 from string import Formatter
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from wholescene.datasets.contract import ClassEntry
 from wholescene.errors import ConfigError, DatasetError
@@ -36,6 +45,7 @@ __all__ = [
 
 Color = tuple[int, int, int]
 Counts = dict[str, int]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(lambda p: (p,) if isinstance(p, str) else p)]
 
 
 class _Data(BaseModel):
@@ -50,6 +60,7 @@ class SourceRecipe(_Data):
     offset: float | None = None
     nodata: float | None = None
     resampling: Resampling = "bilinear"
+    grey_as_color: bool = False
 
     def named(self, name: str) -> SourceSpec:
         """The source as a dataset describes it."""
@@ -61,11 +72,12 @@ class Layout(_Data):
 
     Patterns are regular expressions for the end of a path below the source folder, with ``/``
     between folders, matched from the start of a folder or file name, without regard to case. Their
-    named groups are joined into the scene's id; files with the same id belong together.
+    named groups are joined into the scene's id; files with the same id belong together. Of a list
+    of patterns, the first that a file of the scene follows counts.
 
     Args:
-        images: Pattern of each source.
-        labels: Pattern of each target.
+        images: Pattern of each source, or several.
+        labels: Pattern of each target, or several.
         id: Id of a scene, made of named groups.
         group: What scenes of one group share (a city, the scene a patch was cut from), likewise.
         split: Where scenes get their split from: ``table`` (the recipe's split table), ``folder``
@@ -79,8 +91,8 @@ class Layout(_Data):
         colors: Class id of further colours of colour masks, as ``"r,g,b"``.
     """
 
-    images: dict[str, str] = Field(min_length=1)
-    labels: dict[str, str] = {}
+    images: dict[str, Patterns] = Field(min_length=1)
+    labels: dict[str, Patterns] = {}
     id: str = "{scene}"
     group: str | None = None
     split: str = "folder"
@@ -91,18 +103,18 @@ class Layout(_Data):
 
     @field_validator("images", "labels")
     @classmethod
-    def _are_patterns(cls, patterns: dict[str, str]) -> dict[str, str]:
-        for pattern in patterns.values():
+    def _are_patterns(cls, columns: dict[str, Patterns]) -> dict[str, Patterns]:
+        for pattern in chain.from_iterable(columns.values()):
             try:
                 re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
-        return patterns
+        return columns
 
     @model_validator(mode="after")
     def _groups_exist(self) -> Layout:
         needed = {name for _, name, *_ in Formatter().parse(self.id) if name}
-        for pattern in (*self.images.values(), *self.labels.values()):
+        for pattern in chain(*self.images.values(), *self.labels.values()):
             missing = needed - set(re.compile(pattern).groupindex)
             if missing:
                 raise ValueError(f"{pattern!r} has no group {sorted(missing)[0]!r} for {self.id!r}")
@@ -112,7 +124,7 @@ class Layout(_Data):
     def patterns(self) -> tuple[str, ...]:
         """Patterns of every file that is used."""
         lists = (pattern for by_split in self.lists.values() for pattern in by_split.values())
-        return (*self.images.values(), *self.labels.values(), *lists)
+        return (*chain(*self.images.values(), *self.labels.values()), *lists)
 
     @property
     def further_colors(self) -> dict[Color, int]:
@@ -129,12 +141,16 @@ class HeldOut(_Data):
         of: Split they are taken from.
         share: About how many of its scenes: those whose row name has a SHA-256 hash that, read as
             a fraction of the largest, is below this. Which go does not depend on which are there.
+        further: More splits of its scenes and their shares: those with the next higher hashes.
+        others: What becomes of other splits, such as ``val: test``; an empty name leaves them out.
     """
 
     way: str = "strict"
     split: str = "val"
     of: str = "train"
     share: float = Field(gt=0, lt=1)
+    further: dict[str, float] = {}
+    others: dict[str, str] = {}
 
 
 class SplitTable(_Data):
@@ -142,14 +158,14 @@ class SplitTable(_Data):
 
     Args:
         file: CSV in ``splits/`` with a column ``scene`` and one for each way to split; an empty
-            cell leaves the scene out.
+            cell leaves the scene out. ``None`` if all but the held-out scenes show in the files.
         row: Row of a scene, made of named groups; its group by default, or else its id.
         otherwise: Split of scenes without a row; ``None`` refuses them.
         held_out: A further way to split.
         describe: What each column is, by name.
     """
 
-    file: str
+    file: str | None = None
     row: str | None = None
     otherwise: str | None = None
     held_out: HeldOut | None = None
@@ -223,6 +239,9 @@ class Recipe(_Data):
         classes: Classes; none for an unlabelled pool.
         ignore_id: Id of pixels that neither train nor score.
         ignore_colors: Colours of such pixels in colour masks.
+        color_tolerance: How far each of red, green and blue of a colour mask may be off, where
+            published masks are known to be; 127 is a threshold at 128 for colours of 0 and 255.
+        tolerated: Scenes whose masks are, by id or group; all if none are named.
         sources: Every kind of raster it has.
         variants: Sources that make up a scene, by name; the first whose files are there is used.
         targets: Kinds of label, the one to use first.
@@ -234,6 +253,7 @@ class Recipe(_Data):
         tiling: How published patches are cut.
         submission: What the server takes.
         exclude: Scenes left out, by id, with the reason.
+        may_lack_labels: Scenes left out if they have no label, likewise.
         traps: What to know before using it, one sentence each.
     """
 
@@ -248,6 +268,8 @@ class Recipe(_Data):
     classes: tuple[ClassEntry, ...] = ()
     ignore_id: int | None = None
     ignore_colors: tuple[Color, ...] = ()
+    color_tolerance: int = Field(default=0, ge=0, le=127)
+    tolerated: tuple[str, ...] = ()
     sources: dict[str, SourceRecipe] = Field(min_length=1)
     variants: dict[str, tuple[str, ...]] = {}
     targets: tuple[str, ...] = ()
@@ -259,6 +281,7 @@ class Recipe(_Data):
     tiling: TilingRule | None = None
     submission: tuple[Submission, ...] = ()
     exclude: dict[str, str] = {}
+    may_lack_labels: dict[str, str] = {}
     traps: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -267,13 +290,25 @@ class Recipe(_Data):
             unknown = {*layout.images} - {*self.sources} | {*layout.labels} - {*self.targets}
             if unknown:
                 raise ValueError(f"layout {name!r} has {sorted(unknown)}, which nothing declares")
-            if layout.split == "table" and self.splits is None:
+            if layout.split == "table" and (self.splits is None or self.splits.file is None):
                 raise ValueError(f"layout {name!r} needs a split table")
         for variant, sources in self.ways.items():
             if not sources or {*sources} - {*self.sources}:
                 raise ValueError(f"variant {variant!r} has a source that is not declared")
         if self.targets and not self.classes:
             raise ValueError("targets need classes")
+        return self
+
+    @model_validator(mode="after")
+    def _colors_apart(self) -> Recipe:
+        for layout in self.layouts.values():
+            for (one, a), (other, b) in combinations(self.palette(layout).items(), 2):
+                apart = max(abs(p - q) for p, q in zip(one, other, strict=True))
+                if a != b and apart <= 2 * self.color_tolerance:
+                    raise ValueError(
+                        f"color_tolerance {self.color_tolerance} cannot tell the colours {one} and "
+                        f"{other}, which are {apart} apart; it must be below half of that"
+                    )
         return self
 
     @property
