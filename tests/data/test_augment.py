@@ -1,3 +1,5 @@
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -37,12 +39,14 @@ def references(square: np.ndarray) -> dict[str, bytes]:
     [
         (False, False, ["turn 0"] * 8),
         (True, False, ["turn 0", "turn 2", "mirrored turn 0", "mirrored turn 2"] * 2),
+        ("left-right", False, ["turn 0", "mirrored turn 0"] * 4),
+        ("left-right", True, [f"{m}turn {k}" for k in range(4) for m in ("", "mirrored ")]),
         (False, True, [f"turn {k}" for k in range(4)] * 2),
         (True, True, [f"{m}turn {k}" for k in range(4) for m in ("", "mirrored ")]),
     ],
 )
 def test_the_coins_give_each_allowed_symmetry_equally_often(
-    flips: bool, turns: bool, names: list[str]
+    flips: bool | Literal["left-right"], turns: bool, names: list[str]
 ) -> None:
     square = np.arange(16).reshape(4, 4)
     name_of = {value: name for name, value in references(square).items()}

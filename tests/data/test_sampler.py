@@ -112,6 +112,16 @@ def test_scales_are_even_in_their_logarithm_and_within_bounds() -> None:
     assert np.mean(sides < 100) == pytest.approx(0.5, abs=0.04)
 
 
+def test_zooms_come_alike() -> None:
+    size = WindowSize(512, zooms=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0))
+    generator = keyed_generator(0, 0, purpose=Purpose.WINDOW)
+    sides = [size.draw(generator).height for _ in range(7000)]
+    found, counts = np.unique(sides, return_counts=True)
+    assert found.tolist() == [256, 293, 341, 410, 512, 683, 1024]
+    np.testing.assert_allclose(counts / 7000, 1 / 7, atol=0.02)
+    assert size.smallest_px == 256
+
+
 def test_samples_stay_in_the_usable_parts_or_around_them() -> None:
     parts = (
         Window(row_off=10, col_off=20, height=40, width=40),

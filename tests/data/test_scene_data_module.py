@@ -13,7 +13,7 @@ from wholescene.data.cache import cache_mb_per_process
 from wholescene.data.module import _start_worker
 from wholescene.datasets import Dataset
 from wholescene.datasets.fraction import draw_fraction, write_fraction
-from wholescene.errors import DatasetError
+from wholescene.errors import ConfigError, DatasetError
 from wholescene.labels import IGNORE_INDEX
 
 CHANGES: dict[str, Any] = {
@@ -55,6 +55,32 @@ def test_batches_are_the_same_for_any_number_of_workers(
         pairs = list(zip(alone, loader, strict=True))
         assert len(pairs) == 4
         assert all(same(*pair) for pair in pairs)
+
+
+def test_published_changes_are_the_same_in_a_worker(make_dataset: MakeDataset) -> None:
+    rows, cols = coordinate_image(90, 80)
+    scene = np.stack([rows, cols, rows]), coordinate_label(90, 80)
+    dataset = make_dataset(train=[scene])
+    changes: dict[str, Any] = {
+        "flips": "left-right",
+        "turns": False,
+        "zooms": (0.25, 1.0, 2.0),  # at 0.25 the window reaches beyond the scene
+        "color_distortion": {"chance": 1.0},
+        "val_split": None,
+    }
+    alone = list(module_of(dataset, **changes).train_dataloader())
+    shared = module_of(dataset, num_workers=1, **changes).train_dataloader()
+    assert all(same(*pair) for pair in zip(alone, shared, strict=True))
+    for batch in alone:
+        beyond = ~batch["valid"]
+        assert not batch["image"].movedim(1, -1)[beyond].any()
+        assert (batch["label"][beyond] == IGNORE_INDEX).all()
+    assert any(not batch["valid"].all() for batch in alone)
+
+
+def test_colours_of_two_bands_are_refused_before_any_work(coordinates: Dataset) -> None:
+    with pytest.raises(ConfigError, match="the run has 2"):
+        module_of(coordinates, color_distortion={})
 
 
 @pytest.mark.parametrize("start", [1, 4, 6])

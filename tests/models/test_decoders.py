@@ -8,7 +8,6 @@ from torch import nn
 
 from wholescene.errors import ConfigError, UnsupportedError
 from wholescene.models.decoders import (
-    DECODERS,
     FeatureLevels,
     build_decoder,
     decoder_options,
@@ -39,7 +38,7 @@ def maps(name: str, height: int = 32, width: int = 96) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("pyramid", PYRAMIDS)
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", STRIDE)
 def test_output_has_the_stated_channels_and_stride(name: str, pyramid: str) -> None:
     decoder = build_decoder(name, levels(pyramid), {"channels": 8} if name == "upernet" else {}, 3)
     with torch.no_grad():

@@ -4,6 +4,7 @@ import torch
 
 from wholescene.errors import ConfigError, ModelFileError, UnsupportedError
 from wholescene.models import (
+    DECODERS,
     build_encoder,
     describe,
     list_decoders,
@@ -79,7 +80,7 @@ def test_unknown_names_tags_and_options() -> None:
 
 
 def test_lists_and_facts(make_spec, make_model, tmp_path) -> None:
-    assert list_decoders() == ("fcn", "unet", "upernet")
+    assert list_decoders() == tuple(DECODERS)
     assert "resnet18" in list_encoders()
     assert set(list_encoders("resnet1*")) == {
         n for n in timm.list_models() if n.startswith("resnet1")

@@ -17,6 +17,7 @@ def test_every_choice_reaches_the_architecture() -> None:
         decoder_options={"channels": 64},
         encoder_options={"output_stride": 8},
         auxiliary=True,
+        auxiliary_options={"level": -1, "channels": 1024},
     )
     assert settings.architecture.model_dump() == {
         "encoder": "resnet50",
@@ -24,6 +25,8 @@ def test_every_choice_reaches_the_architecture() -> None:
         "decoder_options": {"channels": 64},
         "encoder_options": {"output_stride": 8},
         "auxiliary": True,
+        "auxiliary_options": {"level": -1, "kernel_size": 3, "channels": 1024, "dropout": 0.1},
+        "refine": None,
     }
 
 

@@ -18,9 +18,16 @@ ENCODER: dict[str, Any] = {"encoder_weights": None, "classes": 6}
 TORCHVISION: dict[str, Any] = {"weights": None, "weights_backbone": None, "num_classes": 6}
 
 
-def _ours(encoder: str, decoder: str, **options: Any) -> nn.Module:
+def _ours(
+    encoder: str, decoder: str, encoder_options: dict[str, Any] | None = None, **options: Any
+) -> nn.Module:
     spec = ModelSpec(
-        architecture=Architecture(encoder=encoder, decoder=decoder, decoder_options=options),
+        architecture=Architecture(
+            encoder=encoder,
+            decoder=decoder,
+            decoder_options=options,
+            encoder_options=encoder_options or {},
+        ),
         sources=(
             SourceSpec(bands=tuple(BandSpec(name=name) for name in ("red", "green", "blue"))),
         ),
@@ -85,9 +92,24 @@ def _dpt() -> nn.Module:
     return transformers.DPTForSemanticSegmentation(config)
 
 
+DILATED = {"output_stride": 8, "dilation": "published"}
+HRNET = {"feature_location": "", "out_indices": [1, 2, 3, 4]}
+
+
+def _danet() -> nn.Module:
+    """Attention starts as the identity; here it has its say."""
+    module = _ours("test_resnet", "danet", DILATED)
+    for name, parameter in module.named_parameters():
+        if name.endswith(".scale"):
+            nn.init.constant_(parameter, 0.7)
+    return module
+
+
 SWIN, SWIN_V2 = "tu-swin_tiny_patch4_window7_224", "tu-swinv2_tiny_window8_256"
 VIT = "tu-vit_tiny_patch16_224.augreg_in21k"
 SIZE = {"img_size": (224, 224)}
+QUERIES = {"channels": 32, "queries": 12, "layers": 3, "hidden": 64}
+NARROW = {"depth": 4, "embed_dim": 48, "num_heads": 2}
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "Unet ResNet-18": lambda: smp.Unet("resnet18", **ENCODER),
@@ -129,6 +151,44 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "wholescene FCN ResNet": lambda: _ours("test_resnet", "fcn"),
     "wholescene UNet ResNet": lambda: _ours("test_resnet", "unet"),
     "wholescene UPerNet ConvNeXt": lambda: _ours("test_convnext", "upernet", channels=64),
+    "wholescene FCN HRNet": lambda: _ours(
+        "hrnet_w18_small", "fcn", HRNET, levels="all", kernel_size=1
+    ),
+    "wholescene PSPNet ResNet": lambda: _ours("test_resnet", "pspnet", DILATED),
+    "wholescene DANet ResNet": _danet,
+    "wholescene DeepLabV3 ResNet": lambda: _ours("test_resnet", "deeplabv3", channels=32),
+    "wholescene DeepLabV3+ ResNet-d": lambda: _ours(
+        "resnet18d", "deeplabv3plus", {**DILATED, "multi_grid": [1, 2]}, channels=32
+    ),
+    "wholescene OCRNet ResNet": lambda: _ours("test_resnet", "ocrnet", DILATED),
+    "wholescene OCRNet HRNet": lambda: _ours("hrnet_w18_small", "ocrnet", HRNET, levels="all"),
+    "wholescene Contrast HRNet": lambda: _ours("hrnet_w18_small", "contrast", HRNET),
+    "wholescene UPerNet published": lambda: _ours(
+        "test_resnet", "upernet", channels=32, faithful=True
+    ),
+    "wholescene SegFormer ResNet": lambda: _ours("test_resnet", "segformer", channels=64),
+    "wholescene PointRend ResNet": lambda: _ours("test_resnet", "pointrend", channels=32),
+    "wholescene Mask2Former ResNet": lambda: _ours("test_resnet", "mask2former", **QUERIES),
+    "wholescene Mask2Former ViT": lambda: _ours(
+        "test_vit3", "mask2former", {"pyramid": True}, **QUERIES
+    ),
+    "wholescene SegViT ViT": lambda: _ours("test_vit3", "segvit", channels=32, hidden=64),
+    "wholescene SETR ViT": lambda: _ours("test_vit3", "setr", channels=32),
+    "wholescene DPT ViT": lambda: _ours(
+        "test_vit3", "dpt", {"out_indices": [2, 4, 6, 8]}, channels=32, neck=(8, 16, 24, 32)
+    ),
+    "wholescene UPerNet DINOv3 ViT": lambda: _ours(
+        "vit_small_patch16_dinov3", "upernet", {"pyramid": True, **NARROW}, channels=32
+    ),
+    "wholescene STDC ResNet": lambda: _ours("test_resnet", "stdc"),
+    "wholescene smp U-Net++ ConvNeXt": lambda: _ours("test_convnext", "smp-unetplusplus"),
+    "wholescene smp MA-Net ResNet": lambda: _ours("test_resnet", "smp-manet"),
+    "wholescene smp LinkNet ConvNeXt": lambda: _ours("test_convnext", "smp-linknet"),
+    "wholescene smp FPN ResNet": lambda: _ours("test_resnet", "smp-fpn"),
+    "wholescene smp PAN ResNet": lambda: _ours("test_resnet", "smp-pan"),
+    "wholescene smp DeepLabV3+ ResNet": lambda: _ours(
+        "resnet18", "smp-deeplabv3plus", {"output_stride": 16}, channels=32
+    ),
 }
 
 OUTPUTS = {name: "out" for name in NETWORKS if name.startswith("torchvision")} | {
@@ -141,6 +201,7 @@ SHAPES: dict[str, tuple[int, int, int, int]] = {
     "UPerNet SwinV2-T": (1, 3, 256, 256),
     "Unet MaxViT-Pico": (1, 3, 256, 256),
     "transformers DPT": (1, 3, 192, 192),
+    "wholescene smp PAN ResNet": (1, 3, 256, 320),
 }
 """Sizes that a network insists on; the others take 192 x 256."""
 

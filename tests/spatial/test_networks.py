@@ -20,6 +20,9 @@ FAST = (
     "wholescene FCN ResNet",
     "wholescene UNet ResNet",
     "wholescene UPerNet ConvNeXt",
+    "wholescene DANet ResNet",
+    "wholescene OCRNet ResNet",
+    "wholescene DeepLabV3 ResNet",
 )
 SLOW = [name for name in NETWORKS if name not in FAST]
 

@@ -34,6 +34,12 @@ def test_biases_norms_and_positions_do_not_decay(encoder: str) -> None:
         assert decay[id(parameter)] == (0.0 if is_plain else 0.05), name
 
 
+def test_everything_decays_if_asked_for() -> None:
+    groups = parameter_groups(tiny_segmenter(), OptimSettings(weight_decay=5e-4, decay_all=True))
+    assert {group["name"] for group in groups} == {"encoder.decay", "decoder.decay"}
+    assert {group["weight_decay"] for group in groups} == {5e-4}
+
+
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_layer_decay_slows_early_layers_more(encoder: str) -> None:
     model = tiny_segmenter(encoder)

@@ -15,7 +15,7 @@ from wholescene.geometry import Window
 from wholescene.models import Architecture
 from wholescene.raster.source import BandSpec, SourceSpec
 from wholescene.train import fit
-from wholescene.train.blueprint import choose_bands, describe_model
+from wholescene.train.blueprint import choose_bands, describe_model, replace_statistics
 
 BAD: list[tuple[dict[str, Any], type[WholesceneError], str]] = [
     ({"data": {"train_split": "trian"}}, DatasetError, "no split 'trian'.*train, val"),
@@ -23,6 +23,8 @@ BAD: list[tuple[dict[str, Any], type[WholesceneError], str]] = [
     ({"data": {"bands": [3]}}, ConfigError, "no band 3; it has 1 red, 2 nir"),
     ({"data": {"bands": ["red", 1]}}, ConfigError, "name each band once"),
     ({"data": {"bands": ["740nm"]}}, ConfigError, "no band '740nm'"),
+    ({"data": {"mean": [0.5]}}, ConfigError, r"data\.mean lists 1 numbers for the 2 bands"),
+    ({"data": {"color_distortion": {}}}, ConfigError, "three bands .* the run has 2"),
     ({"data": {"target": "roads"}}, DatasetError, "no target 'roads'"),
     ({"loss": {"class_weights": [1.0, 2.0, 3.0]}}, ConfigError, "3 numbers for the 2 classes"),
     ({"optim": {"warmup_steps": 6}}, ConfigError, r"warmup_steps = 6.*train\.steps"),
@@ -92,6 +94,17 @@ def test_chosen_bands_bring_their_statistics(
         window = Window(row_off=0, col_off=0, height=4, width=4)
         wanted = [("red", "nir").index(name) for name in names]
         np.testing.assert_array_equal(few.read(window).values, every.read(window).values[wanted])
+
+
+def test_given_statistics_take_the_place_of_the_measured(tmp_path: Path) -> None:
+    chosen = choose_bands(make_dataset(tmp_path, {"train": 1}), None, split="train")
+    replaced = replace_statistics(chosen, (127.5, 127.5), None)
+    spec = describe_model(
+        Architecture(encoder="test_resnet", decoder="fcn"), replaced, split="train", target=None
+    )
+    measured = chosen.spec.statistics
+    assert measured is not None
+    assert (spec.mean, spec.std) == ((127.5, 127.5), measured.std)
 
 
 def test_unnamed_bands_are_found_by_number(tmp_path: Path) -> None:

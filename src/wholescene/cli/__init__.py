@@ -9,6 +9,7 @@ import typer
 
 from wholescene import __version__
 from wholescene.cli import (
+    benchmark,
     data,
     demo,
     evaluate,
@@ -63,6 +64,7 @@ for _name, _command in (
     ("report", report.report),
 ):
     app.command(_name)(guard(_command))
+app.command("benchmark", cls=benchmark.ListsCommand)(guard(benchmark.benchmark))
 app.add_typer(data.app, name="data", help="Make, check and describe datasets.")
 app.add_typer(models.app, name="models", help="List encoders and decoders; show a model.")
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wholescene.data.color import ColorChange
 from wholescene.data.keyed import Purpose, keyed_generator
 from wholescene.data.settings import DataSettings
 from wholescene.errors import InputError
@@ -56,9 +58,10 @@ class Augment:
         seed: Seed of the run.
         mean_over_std: Mean of each band divided by its standard deviation, where physical zero
             lies; needed because a gain acts on physical values.
-        flips: Whether to mirror.
+        flips: Whether to mirror; ``"left-right"`` only so, if there are no turns.
         turns: Whether to turn by quarters.
         spectral: How to change values.
+        color: How to change colours, after that; ``None`` leaves them.
     """
 
     def __init__(
@@ -66,12 +69,14 @@ class Augment:
         seed: int,
         mean_over_std: Sequence[float],
         *,
-        flips: bool = True,
+        flips: bool | Literal["left-right"] = True,
         turns: bool = True,
         spectral: SpectralChange | None = None,
+        color: ColorChange | None = None,
     ) -> None:
         self.seed, self.flips, self.turns = seed, flips, turns
         self.spectral = spectral or SpectralChange()
+        self.color = color
         self._zero_at = np.asarray(mean_over_std, np.float64)
 
     @classmethod
@@ -87,8 +92,15 @@ class Augment:
             noise=settings.noise,
             channel_dropout=settings.channel_dropout,
         )
-        zero_at = [m / s for m, s in zip(mean, std, strict=True)]
-        return cls(seed, zero_at, flips=settings.flips, turns=settings.turns, spectral=spectral)
+        distortion = settings.color_distortion
+        return cls(
+            seed,
+            [m / s for m, s in zip(mean, std, strict=True)],
+            flips=settings.flips,
+            turns=settings.turns,
+            spectral=spectral,
+            color=None if distortion is None else ColorChange(distortion, mean=mean, std=std),
+        )
 
     def __call__(
         self, image: Tensor, label: Tensor, valid: Tensor, *, index: int
@@ -116,8 +128,11 @@ class Augment:
             image, label, valid = move(image), move(label), move(valid)
         if not self.spectral.is_off:
             self._change_values(image, index, generator)
-            if not valid.all():
-                image.masked_fill_(~valid, 0.0)
+        if self.color is not None:
+            image = self.color(image, keyed_generator(self.seed, index, purpose=Purpose.COLOR))
+        changes = self.color is not None or not self.spectral.is_off
+        if changes and not valid.all():
+            image.masked_fill_(~valid, 0.0)
         return image, label, valid
 
     def _change_values(self, image: Tensor, index: int, generator: np.random.Generator) -> None:
@@ -171,11 +186,13 @@ class Symmetry:
     flip_cols: bool = False
 
     @classmethod
-    def from_coins(cls, coins: Sequence[int], *, flips: bool, turns: bool) -> Symmetry:
+    def from_coins(
+        cls, coins: Sequence[int], *, flips: bool | Literal["left-right"], turns: bool
+    ) -> Symmetry:
         """Turn three fair coins into one of the allowed symmetries, each alike."""
         transpose, rows, cols = (bool(coin) for coin in coins)
         if not turns:
-            return cls(False, rows, cols) if flips else cls()
+            return cls(False, rows and flips is True, cols) if flips else cls()
         # A turn by a quarter is the transpose with exactly one flip, half a turn is both flips.
         return cls(transpose, rows, cols if flips else rows != transpose)
 

@@ -16,6 +16,7 @@ class Purpose(IntEnum):
     ORDER = 1
     AUGMENT = 2
     NOISE = 3
+    COLOR = 4
 
 
 def keyed_generator(

@@ -68,6 +68,7 @@ class SceneDataModule(LightningDataModule):
         self.settings, self.dataset, self.seed = settings, dataset, seed
         self.mean, self.std = tuple(mean), tuple(std)
         self._start = 0
+        self._augment = Augment.from_settings(settings, mean=mean, std=std, seed=seed)
         self._train, self.train_areas = self._open_train()
         self._val, self.val_areas = self._open_val()
 
@@ -99,7 +100,6 @@ class SceneDataModule(LightningDataModule):
         """Endless stream of augmented patches, an epoch at a time."""
         settings = self.settings
         patches = self._patches(self._train, self.train_areas, self._sampler())
-        augment = Augment.from_settings(settings, mean=self.mean, std=self.std, seed=self.seed)
         stream = SampleStream(
             self.batches_per_epoch(),
             settings.batch_size,
@@ -107,7 +107,7 @@ class SceneDataModule(LightningDataModule):
             world=self._world,
             start=self._start,
         )
-        return self._loader(PatchBatches(patches, augment=augment), stream, keep_workers=True)
+        return self._loader(PatchBatches(patches, augment=self._augment), stream, keep_workers=True)
 
     def val_dataloader(self) -> DataLoader[Batch] | DataLoader[dict[str, Tensor]] | list[Any]:
         """Validation data as ``val_mode`` says; an empty list without a validation split.
@@ -164,7 +164,8 @@ class SceneDataModule(LightningDataModule):
 
     @property
     def _window_size(self) -> WindowSize:
-        return WindowSize(self.settings.patch_px, self.settings.scale_jitter)
+        settings = self.settings
+        return WindowSize(settings.patch_px, settings.scale_jitter, settings.zooms)
 
     def _num_patches(self) -> int:
         if self.settings.sampling == "grid":

@@ -48,21 +48,29 @@ class WindowSize:
     Args:
         patch_px: Side of the patch.
         scale: Smallest and largest factor from patch to window.
+        zooms: Factors from window to patch, drawn alike, in the place of ``scale``.
     """
 
     patch_px: int
     scale: tuple[float, float] = (1.0, 1.0)
+    zooms: tuple[float, ...] | None = None
 
     @property
     def smallest_px(self) -> int:
         """Smallest side that is ever drawn."""
-        return max(1, round(self.patch_px * self.scale[0]))
+        return self._side(1 / max(self.zooms) if self.zooms else self.scale[0])
 
     def draw(self, generator: np.random.Generator) -> Size:
-        """Draw one size, evenly in the logarithm of the scale."""
-        low, high = (math.log(factor) for factor in self.scale)
-        side = max(1, round(self.patch_px * math.exp(generator.uniform(low, high))))
+        """Draw one size, evenly in the logarithm of the scale, or one of the zooms."""
+        if self.zooms:
+            side = self._side(1 / self.zooms[int(generator.integers(len(self.zooms)))])
+        else:
+            low, high = (math.log(factor) for factor in self.scale)
+            side = self._side(math.exp(generator.uniform(low, high)))
         return Size(side, side)
+
+    def _side(self, factor: float) -> int:
+        return max(1, round(self.patch_px * factor))
 
     def patches_in(self, areas: Sequence[SceneArea]) -> int:
         """Patches that have together the usable area."""

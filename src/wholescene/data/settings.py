@@ -4,16 +4,35 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["DataSettings", "Sampling", "ValMode"]
+__all__ = ["ColorDistortion", "DataSettings", "Sampling", "ValMode"]
 
 Sampling = Literal["random", "grid", "balanced"]
 ValMode = Literal["patches", "scenes"]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ColorDistortion(BaseModel):
+    """Random changes of colour as photographs get them, in random order; 0 leaves one out."""
+
+    model_config = _STRICT
+
+    brightness: float = Field(default=0.4, ge=0, lt=1)
+    """Random factor on all values, up to 1 +- this."""
+    contrast: float = Field(default=0.4, ge=0, lt=1)
+    """Random factor on the distance from the patch's mean grey, up to 1 +- this."""
+    saturation: float = Field(default=0.4, ge=0, lt=1)
+    """Random factor on the distance from each pixel's grey, up to 1 +- this."""
+    hue_degrees: float = Field(default=25.4, ge=0, le=180)
+    """Random turn of the hue, up to +- this; 25.4 is 18 of the 255 steps of an 8-bit hue."""
+    chance: float = Field(default=0.5, ge=0, le=1)
+    """Chance of each change."""
+    white: float = Field(default=255.0, gt=0, allow_inf_nan=False)
+    """Largest value of a band; every change ends at 0 and at this."""
 
 
 class DataSettings(BaseModel):
@@ -34,6 +53,10 @@ class DataSettings(BaseModel):
     those of the dataset."""
     target: str | None = None
     """Label column of the scene table; none: the first target of kind mask."""
+    mean: tuple[float, ...] | None = None
+    """Mean that normalises each band, in the order of the bands; none: that of the dataset."""
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    """Standard deviation likewise."""
 
     patch_px: int = Field(default=256, ge=8, le=16_384)
     """Height and width of a patch as the network sees it, in pixels."""
@@ -54,13 +77,19 @@ class DataSettings(BaseModel):
     """Megabytes of decoded pixels GDAL may keep, over all workers of this machine; none: a tenth of
     its memory, at most 2048. The environment variable GDAL_CACHEMAX goes before it."""
 
-    flips: bool = True
-    """Mirror patches at random, left-right and top-bottom."""
+    flips: bool | Literal["left-right"] = True
+    """Mirror patches at random, left-right and top-bottom; ``left-right``: not top-bottom, as long
+    as ``turns`` are off."""
     turns: bool = True
     """Turn patches at random by quarters."""
     scale_jitter: tuple[float, float] = (1.0, 1.0)
     """Smallest and largest side of the window a patch is cut from, as a factor of ``patch_px``;
     drawn evenly in its logarithm. 2 shows twice the ground at half the resolution."""
+    zooms: tuple[Annotated[float, Field(ge=0.1, le=10)], ...] | None = Field(
+        default=None, min_length=1
+    )
+    """Enlargements of the scene before a patch is cut, each as likely as the others, in the place
+    of ``scale_jitter``. 0.5 shows twice the ground at half the resolution."""
     gain: float = Field(default=0.0, ge=0, lt=1)
     """Random factor on the physical values of all bands, up to 1 +- this (sensor gain, light)."""
     band_gain: float = Field(default=0.0, ge=0, lt=1)
@@ -73,6 +102,8 @@ class DataSettings(BaseModel):
     """Random noise per pixel; its strength is drawn between 0 and this many standard deviations."""
     channel_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Chance of each band to be blanked to its mean; one band always stays."""
+    color_distortion: ColorDistortion | None = None
+    """Change brightness, contrast, saturation and hue of three bands; none: do not."""
 
     val_mode: ValMode = "patches"
     """``patches``: windows side by side, each pixel once; ``scenes``: whole scenes through the
@@ -85,5 +116,10 @@ class DataSettings(BaseModel):
             raise ValueError(
                 f"scale_jitter {list(self.scale_jitter)} is not (smallest, largest) with "
                 "0.1 <= smallest <= largest <= 10; (1.0, 1.0) keeps the scale"
+            )
+        if self.zooms is not None and self.scale_jitter != (1.0, 1.0):
+            raise ValueError(
+                f"zooms {list(self.zooms)} and scale_jitter {list(self.scale_jitter)} both choose "
+                "the scale of a patch; keep one"
             )
         return self

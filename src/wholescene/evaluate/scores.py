@@ -44,6 +44,7 @@ CONVENTIONS: dict[str, str] = {
     "present_classes": "mean over the classes that occur in truth or map; the headline figures",
     "absent_as_zero": "a class in neither truth nor map counts 0 (PaddleSeg 2.6)",
     "absent_as_one": "a class in neither truth nor map counts 1 in mIoU, 0 in mF1 (PaddleSeg 2.8+)",
+    "protocol_*": "the figures of the protocol that was asked for; see docs/protocols.md",
     "foreground_only": "mean without the class called 'background'; its pixels still count "
     "in the other figures",
     "without_*": "mean without the named class; its pixels still count in overall accuracy and "

@@ -48,8 +48,8 @@ class CombinedLoss(nn.Module):
         """Add up.
 
         Args:
-            outputs: Logits (B, K, H, W), or what ``Segmenter.forward_train`` returns: ``"out"``,
-                perhaps further logits, and losses (scalars), which are added as they are.
+            outputs: Logits (B, K, H, W), or what ``Segmenter.forward_train`` returns by name:
+                ``"out"``, further logits, and losses (scalars), which are added as they are.
             target: (B, H, W), int64, class indices and ``IGNORE_INDEX``.
 
         Returns:
@@ -57,13 +57,13 @@ class CombinedLoss(nn.Module):
         """
         if isinstance(outputs, Tensor):
             return self._sum(outputs, target)
-        total = self._sum(outputs["out"], target)
-        for name, value in outputs.items():
-            if name != "out":
-                # Also at weight 0: every parameter keeps a gradient, as DDP wants.
-                part = self._sum(value, target) if value.ndim else value
-                total = total + self.auxiliary_weights.get(name, 1.0) * part
-        return total
+        # Also at weight 0: every parameter keeps a gradient, as DDP wants.
+        parts = [
+            self.auxiliary_weights.get(name, 1.0)
+            * (self._sum(value, target) if value.ndim else value)
+            for name, value in outputs.items()
+        ]
+        return torch.stack(parts).sum()
 
     def _sum(self, logits: Tensor, target: Tensor) -> Tensor:
         parts = self.terms(logits, target)

@@ -13,6 +13,8 @@ from wholescene.models.inspect import (
     show,
 )
 from wholescene.models.normalise import normalise
+from wholescene.models.refine import RefineSettings
+from wholescene.models.refiner import RefinedSegmenter
 from wholescene.models.segmenter import Segmenter
 from wholescene.models.settings import ModelSettings
 from wholescene.models.spec import FORMAT_VERSION, Architecture, ClassSpec, ModelSpec
@@ -27,6 +29,8 @@ __all__ = [
     "ModelDescription",
     "ModelSettings",
     "ModelSpec",
+    "RefineSettings",
+    "RefinedSegmenter",
     "Segmenter",
     "WeightReport",
     "build_encoder",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from wholescene.errors import ConfigError
-from wholescene.models.decoders import FCN, Decoder, build_decoder
+from wholescene.models.decoders import Decoder, build_decoder
 from wholescene.models.encoder import Encoder, build_encoder
+from wholescene.models.refiner import RefinedSegmenter, fine_spec
 from wholescene.models.segmenter import Segmenter
-from wholescene.models.spec import ModelSpec
+from wholescene.models.spec import Architecture, ModelSpec
 from wholescene.models.weights import load_encoder_weights, load_timm_weights
 
 __all__ = ["build_segmenter"]
@@ -43,8 +44,11 @@ def build_segmenter(
     made = spec.architecture
     encoder = build_encoder(made.encoder, num_bands=spec.num_bands, options=made.encoder_options)
     decoder = build_decoder(made.decoder, encoder.levels, made.decoder_options, len(spec.classes))
-    _check_fit(encoder, decoder, auxiliary=made.auxiliary)
-    model = Segmenter(spec, encoder, decoder)
+    _check_fit(encoder, decoder, made)
+    if made.refine is None:
+        model = Segmenter(spec, encoder, decoder)
+    else:
+        model = RefinedSegmenter(spec, encoder, decoder, build_segmenter(fine_spec(spec)))
     if pretrained:
         load_timm_weights(model)
     if weights is not None:
@@ -52,16 +56,18 @@ def build_segmenter(
     return model
 
 
-def _check_fit(encoder: Encoder, decoder: Decoder, *, auxiliary: bool) -> None:
-    if encoder.has_parallel_streams and isinstance(decoder, FCN) and not decoder.reads_all:
+def _check_fit(encoder: Encoder, decoder: Decoder, made: Architecture) -> None:
+    if encoder.has_parallel_streams and not decoder.reads_all:
         raise ConfigError(
-            f"encoder {encoder.name!r} has parallel streams; FCN on the last alone would leave "
-            "layers that never train. Set model.decoder_options.levels = 'all', with "
-            "model.encoder_options = {feature_location: '', out_indices: [1, 2, 3, 4]} for the "
-            "published form"
+            f"encoder {encoder.name!r} has parallel streams; decoder {made.decoder!r} on some of "
+            "them alone would leave layers that never train. Set model.decoder_options.levels = "
+            "'all' if the decoder has it (fcn, ocrnet ...), with model.encoder_options = "
+            "{feature_location: '', out_indices: [1, 2, 3, 4]} for the published form"
         )
-    if auxiliary and len(encoder.channels) < 2:
+    level, count = made.auxiliary_options.level, len(encoder.channels)
+    if made.auxiliary and not -count <= level < count:
         raise ConfigError(
-            f"encoder {encoder.name!r} gives one map, and the auxiliary head reads the second-"
-            "coarsest; set model.auxiliary = false"
+            f"encoder {encoder.name!r} gives {'one map' if count == 1 else f'{count} maps'}, and "
+            f"the auxiliary head reads number {level} (negative: from the coarsest); set "
+            "model.auxiliary = false or model.auxiliary_options.level to one there is"
         )

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from wholescene.errors import ConfigError, UnsupportedError
 from wholescene.models.decoders.levels import FeatureLevels
+from wholescene.models.dilation import apply_dilation, split_dilation
+from wholescene.models.vit_pyramid import build_neck, split_pyramid
 from wholescene.models.wording import nearest
 
 __all__ = ["Encoder", "build_encoder", "check_encoder", "create_features"]
@@ -43,10 +45,17 @@ class Encoder(nn.Module):
         name: timm name.
         num_bands: Channels it takes.
         size_options: Options added so that it takes any size.
+        pyramid: Make four scales of the one that a plain transformer has.
     """
 
     def __init__(
-        self, net: nn.Module, name: str, *, num_bands: int, size_options: Mapping[str, Any]
+        self,
+        net: nn.Module,
+        name: str,
+        *,
+        num_bands: int,
+        size_options: Mapping[str, Any],
+        pyramid: bool = False,
     ) -> None:
         super().__init__()
         self.net = net
@@ -56,6 +65,9 @@ class Encoder(nn.Module):
         info: Any = net.feature_info
         self.channels: tuple[int, ...] = tuple(info.channels())
         self.reductions: tuple[int, ...] = tuple(info.reduction())
+        self.neck = build_neck(name, self.channels, self.reductions) if pyramid else None
+        if self.neck is not None:
+            self.channels, self.reductions = self.neck.channels, self.neck.reductions
         self.channels_last = str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC")
 
     @property
@@ -75,10 +87,10 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Map (B, num_bands, H, W), sides multiples of ``stride``, to feature maps."""
-        features: list[Tensor] = self.net(image)
+        features: list[Tensor] = list(self.net(image))
         if self.channels_last:
-            return [f.permute(0, 3, 1, 2) for f in features]
-        return list(features)
+            features = [f.permute(0, 3, 1, 2) for f in features]
+        return features if self.neck is None else self.neck(features)
 
 
 def check_encoder(name: str) -> None:
@@ -117,15 +129,18 @@ def create_features(
             f"model.encoder_options may not hold {', '.join(ours)}; use model.encoder, "
             "model.pretrained, model.weights and the bands of the data set"
         )
+    plan, theirs = split_dilation(options)
+    _, theirs = split_pyramid(name, theirs)
     try:
         net: nn.Module = timm.create_model(
-            name, pretrained=pretrained, features_only=True, in_chans=num_bands, **options
+            name, pretrained=pretrained, features_only=True, in_chans=num_bands, **theirs
         )
     except (TypeError, ValueError, AssertionError, NotImplementedError, AttributeError) as error:
         raise ConfigError(
             f"encoder {name!r} cannot be built with model.encoder_options {dict(options)} and "
             f"{num_bands} bands: {type(error).__name__}: {error}"
         ) from error
+    apply_dilation(net, plan, name)
     return net
 
 
@@ -137,7 +152,9 @@ def build_encoder(
     Args:
         name: timm model name, with or without a tag.
         num_bands: Channels it shall take, >= 1.
-        options: Further arguments of ``timm.create_model``, such as ``output_stride``.
+        options: Further arguments of ``timm.create_model``, such as ``output_stride``; and
+            ``dilation`` and ``multi_grid`` of ``wholescene.models.dilation``, and ``pyramid`` of
+            ``wholescene.models.vit_pyramid``.
 
     Raises:
         ConfigError: If the name or an option is unknown.
@@ -153,7 +170,13 @@ def build_encoder(
             if not extra:
                 raise
             continue  # this family knows no such option
-        encoder = Encoder(net, name, num_bands=num_bands, size_options=extra)
+        encoder = Encoder(
+            net,
+            name,
+            num_bands=num_bands,
+            size_options=extra,
+            pyramid=bool(asked.get("pyramid")),
+        )
         reason = _misfit(encoder)
         if reason is None:
             return encoder

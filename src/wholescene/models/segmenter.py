@@ -8,30 +8,13 @@ from torch import Tensor, nn
 
 from wholescene.errors import InputError
 from wholescene.labels import IGNORE_INDEX
-from wholescene.models.decoders import FCN, Decoder, FCNOptions, FeatureLevels, resize
+from wholescene.models.auxiliary import AuxiliaryHead
+from wholescene.models.decoders import Decoder, resize
 from wholescene.models.encoder import Encoder
 from wholescene.models.head import Head
 from wholescene.models.spec import ModelSpec
 
 __all__ = ["Segmenter"]
-
-
-class AuxiliaryHead(nn.Module):
-    """FCN decoder and head on the second-coarsest map; trains, never predicts."""
-
-    def __init__(self, levels: FeatureLevels, num_classes: int) -> None:
-        super().__init__()
-        channels, reductions = levels.channels[-2:-1], levels.reductions[-2:-1]
-        seen = FeatureLevels(encoder=levels.encoder, channels=channels, reductions=reductions)
-        self.decoder = FCN(seen, FCNOptions(), num_classes)
-        self.head = Head(
-            self.decoder.out_channels, num_classes, kernel_size=1, dropout=self.decoder.dropout
-        )
-
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """Map feature maps to logits at the stride of the second-coarsest."""
-        logits: Tensor = self.head(self.decoder(features[-2:-1]))
-        return logits
 
 
 class Segmenter(nn.Module):
@@ -64,8 +47,11 @@ class Segmenter(nn.Module):
                 dropout=decoder.dropout,
             )
         )
+        made = spec.architecture
         self.auxiliary = (
-            AuxiliaryHead(encoder.levels, num_classes) if spec.architecture.auxiliary else None
+            AuxiliaryHead(encoder.levels, made.auxiliary_options, num_classes)
+            if made.auxiliary
+            else None
         )
 
     @property

@@ -6,8 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from wholescene.models.auxiliary import AuxiliaryOptions
 from wholescene.models.decoders import decoder_options
 from wholescene.models.encoder import check_encoder
+from wholescene.models.refine import RefineSettings
 from wholescene.models.spec import Architecture
 
 __all__ = ["ModelSettings"]
@@ -23,10 +25,14 @@ class ModelSettings(BaseModel):
             without code, or a model of this package.
         weights_bands: Bands that file was trained on, in order; by default what a model of this
             package says, else red, green, blue for three channels.
-        decoder: ``fcn``, ``unet`` or ``upernet``.
+        decoder: Name of the decoder (``wholescene models list``).
         decoder_options: Options of the decoder, such as ``channels`` or ``dropout``.
-        encoder_options: Arguments of timm, such as ``output_stride`` or ``drop_path_rate``.
-        auxiliary: Train a second, small head on the encoder's second-coarsest map.
+        encoder_options: Arguments of timm, such as ``output_stride`` or ``drop_path_rate``; for
+            ResNets also ``dilation`` and ``multi_grid`` (``wholescene.models.dilation``).
+        auxiliary: Train a second, small head on one of the encoder's maps.
+        auxiliary_options: Which map, by default the second-coarsest, and the layers on it.
+        refine: Train a second network that looks again at windows with small objects; the first
+            one comes from ``train.init_from`` and stays as it is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,11 +45,16 @@ class ModelSettings(BaseModel):
     decoder_options: dict[str, Any] = Field(default_factory=dict)
     encoder_options: dict[str, Any] = Field(default_factory=dict)
     auxiliary: bool = False
+    auxiliary_options: AuxiliaryOptions = AuxiliaryOptions()
+    refine: RefineSettings | None = None
 
     @model_validator(mode="after")
     def _names_exist(self) -> ModelSettings:
         check_encoder(self.encoder)
         decoder_options(self.decoder, self.decoder_options)
+        if self.refine is not None:
+            check_encoder(self.refine.encoder)
+            decoder_options(self.refine.decoder, self.refine.decoder_options)
         if self.pretrained and self.weights is not None:
             raise ValueError(
                 "pretrained = true and weights both start the encoder; keep one of them"
@@ -59,4 +70,6 @@ class ModelSettings(BaseModel):
             decoder_options=self.decoder_options,
             encoder_options=self.encoder_options,
             auxiliary=self.auxiliary,
+            auxiliary_options=self.auxiliary_options,
+            refine=self.refine,
         )

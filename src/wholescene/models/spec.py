@@ -7,6 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from wholescene.labels import ClassTable, LabelClass
+from wholescene.models.auxiliary import AuxiliaryOptions
+from wholescene.models.refine import RefineSettings
 from wholescene.raster.source import SourceSpec
 
 __all__ = ["FORMAT_VERSION", "Architecture", "ClassSpec", "ModelSpec"]
@@ -31,8 +33,10 @@ class Architecture(BaseModel):
         encoder: timm model name.
         decoder: Name in ``wholescene.models.DECODERS``.
         decoder_options: Keyword arguments of the decoder.
-        encoder_options: Keyword arguments of ``timm.create_model``.
+        encoder_options: As in ``ModelSettings``.
         auxiliary: Whether an auxiliary head was trained.
+        auxiliary_options: What it reads and is made of.
+        refine: What a second network looks at again; ``None`` for one network.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,6 +46,8 @@ class Architecture(BaseModel):
     decoder_options: dict[str, Any] = Field(default_factory=dict)
     encoder_options: dict[str, Any] = Field(default_factory=dict)
     auxiliary: bool = False
+    auxiliary_options: AuxiliaryOptions = AuxiliaryOptions()
+    refine: RefineSettings | None = None
 
 
 class ModelSpec(BaseModel):

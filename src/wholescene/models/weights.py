@@ -12,8 +12,10 @@ from wholescene.errors import ConfigError, ModelFileError
 from wholescene.models.container import read_container
 from wholescene.models.encoder import Encoder, create_features
 from wholescene.models.first_layer import RGB, adapt_kernel, first_layer_keys, match_bands
+from wholescene.models.paddle import encoder_names, read_paddle
 from wholescene.models.segmenter import Segmenter
 from wholescene.models.tensors import read_checkpoint
+from wholescene.models.vit_names import plain_transformer, timm_names, timm_shapes
 from wholescene.models.wording import first_five
 from wholescene.raster.source import BandSpec
 
@@ -22,6 +24,12 @@ __all__ = ["WeightReport", "load_encoder_weights", "load_timm_weights"]
 MIN_COVERAGE = 0.99
 COUNTER = "num_batches_tracked"
 """Of batch norms; it says nothing about weights, and old files lack it."""
+TOKENS = ("cls_token", "reg_token", "pos_embed")
+"""Tensors of a ViT that must be there however small their share."""
+WITHOUT_CLASS = (
+    "; a ViT trained without a class token needs model.encoder_options = {class_token: false, "
+    "global_pool: avg}"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +93,9 @@ def load_encoder_weights(
     """Load the encoder's weights from a file, wherever in it they are.
 
     Reads safetensors, PyTorch checkpoints (without unpickling code) and models of this package.
-    Names may have any common prefix (``backbone.``, ``state_dict.module.`` ...).
+    Names may have any common prefix (``backbone.``, ``state_dict.module.`` ...). Plain ViTs may
+    have the names of other libraries (``wholescene.models.vit_names``), and .pdparams files those
+    of PaddleSeg and PASSL (``wholescene.models.paddle``).
 
     Args:
         model: Its encoder is filled, its decoder left alone.
@@ -101,18 +111,25 @@ def load_encoder_weights(
         ModelFileError: If the file cannot be read, holds several encoders, or fills less than 99 %
             of the encoder's tensors.
     """
-    tensors, bands = _read_source(Path(path))
+    tensors, bands = _read_source(Path(path), model.encoder)
+    transformer = plain_transformer(model.encoder.net)
+    if transformer is not None:
+        tensors = timm_names(tensors, transformer)
     flat = {_flat(key): value for key, value in tensors.items()}
     start = _find_prefix(model.encoder, flat, str(path)) if prefix is None else _flat(prefix)
     found = {key.removeprefix(start): v for key, v in flat.items() if key.startswith(start)}
+    if transformer is not None:
+        found = timm_shapes(found, transformer)
     return _fill(model, found, str(path), source_bands=source_bands or bands)
 
 
-def _read_source(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | None]:
+def _read_source(path: Path, encoder: Encoder) -> tuple[dict[str, Tensor], tuple[str, ...] | None]:
     """Read tensors, and the bands they were trained on where the file says so."""
     if path.is_dir() or path.suffix.lower() == ".zip":
         spec, tensors, _ = read_container(path)
         return tensors, spec.band_names
+    if path.suffix.lower() == ".pdparams":
+        return encoder_names(read_paddle(path), encoder.net, str(path)), None
     return read_checkpoint(path), None
 
 
@@ -151,7 +168,7 @@ def _fill(
         unused=tuple(key for key in flat if not key.endswith(COUNTER)),
         placed=placed,
     )
-    _require_coverage(report, model.encoder)
+    _require_coverage(report, model.encoder, first)
     net.load_state_dict(state, strict=False)
     return report
 
@@ -201,8 +218,9 @@ def _find_prefix(encoder: Encoder, flat: Mapping[str, Tensor], source: str) -> s
     return winners[0] if winners else ""
 
 
-def _require_coverage(report: WeightReport, encoder: Encoder) -> None:
-    if report.coverage >= MIN_COVERAGE and not report.misshapen:
+def _require_coverage(report: WeightReport, encoder: Encoder, first: Sequence[str]) -> None:
+    needed = [name for name in report.missing if name in first or name.endswith(TOKENS)]
+    if report.coverage >= MIN_COVERAGE and not report.misshapen and not needed:
         return
     lacking = [
         f"; {len(names)} {what}: {first_five(names)}"
@@ -215,9 +233,10 @@ def _require_coverage(report: WeightReport, encoder: Encoder) -> None:
     ]
     raise ModelFileError(
         f"{report.source} fills {report.matched} of {report.total} tensors of encoder "
-        f"{encoder.name!r}; at least {MIN_COVERAGE:.0%} must be there, and none of another shape"
-        f"{''.join(lacking)}. Set model.encoder to the network these weights belong to, and "
-        "model.weights_bands to the bands it was trained on"
+        f"{encoder.name!r}; at least {MIN_COVERAGE:.0%} must be there, among them what reads the "
+        f"image, and none of another shape{''.join(lacking)}. Set model.encoder to the network "
+        "these weights belong to, and model.weights_bands to the bands it was trained on"
+        f"{WITHOUT_CLASS if needed and needed[0].endswith('cls_token') else ''}"
     )
 
 

@@ -13,10 +13,11 @@ from torch import nn
 from wholescene import spatial
 from wholescene.errors import InputError, UnsupportedError
 from wholescene.geometry import Size
-from wholescene.models import Segmenter
+from wholescene.models import RefinedSegmenter, Segmenter
 from wholescene.prediction.budget import Budget, find_budget, size_text
 from wholescene.prediction.engine import PRECISIONS, Engine, check_logits
 from wholescene.prediction.options import Options
+from wholescene.prediction.refined import RefinedEngine
 from wholescene.prediction.streamed import StreamedEngine
 from wholescene.prediction.views import Views
 from wholescene.prediction.whole import WholeEngine
@@ -63,6 +64,9 @@ def choose_engine(options: Options, model: Segmenter, size: Size, device: torch.
         InputError: If the memory is not enough, or the network makes no map.
         UnsupportedError: If the network cannot be traced, or ``strict`` refuses a layer.
     """
+    if isinstance(model, RefinedSegmenter):
+        coarse = choose_engine(options, model.coarse, size, device)
+        return replace(coarse, engine=RefinedEngine(coarse.engine, size, model))
     if options.engine in ("whole", "windowed"):
         return Choice(options.build_engine(size), "asked for")
     if options.engine == "streamed":

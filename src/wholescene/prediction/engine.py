@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from wholescene.errors import InputError, UnsupportedError
 from wholescene.geometry import Size, Window
-from wholescene.models import Segmenter, normalise
+from wholescene.models import RefinedSegmenter, Segmenter, normalise
 from wholescene.prediction.views import Views
 from wholescene.raster import Pixels, SceneReader
 
@@ -24,6 +24,7 @@ PRECISIONS = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+TINY = 1e-30
 DEVICES = "auto, cpu, cuda or cuda:N"
 
 
@@ -125,6 +126,10 @@ class Forward:
         self._precision = precision
         self._views = views
 
+    def of(self, model: Segmenter) -> Forward:
+        """The same of another network, such as a part of this one."""
+        return Forward(model, self.device, self._precision, self._views)
+
     def prepare(self, parts: list[Pixels]) -> Tensor:
         """Normalise windows into a batch; runs on the reading thread."""
         spec = self.spec
@@ -153,6 +158,23 @@ class Forward:
                 f"{window.row_stop - 1}, columns {window.col_off}..{window.col_stop - 1}; use "
                 "--precision float32, and check the model's mean and std against the scene"
             )
+
+    @torch.inference_mode()
+    def refined(self, batch: Tensor, probabilities: Tensor, context: tuple[int, int]) -> Tensor:
+        """Probabilities of a refined network from those of its coarse one, on the CPU.
+
+        Args:
+            batch: Image with rows of context, (1, C, above + H + below, W).
+            probabilities: Of the coarse network, (1, K, H, W).
+            context: Rows above and below.
+        """
+        assert isinstance(self._model, RefinedSegmenter)
+        image, coarse = batch.to(self.device), probabilities.to(self.device)
+        with self._autocast():
+            # Up to a constant, logits are the logarithms of probabilities.
+            logits = self._model.refine(image, coarse.clamp(min=TINY).log(), context)
+        result: Tensor = logits.float().softmax(1)
+        return result.cpu()
 
     def _probabilities(self, image: Tensor) -> Tensor:
         if image.device.type == "cpu":

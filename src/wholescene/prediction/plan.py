@@ -17,6 +17,7 @@ from wholescene.prediction.choice import choose_engine, forward_plan, weight_byt
 from wholescene.prediction.engine import PRECISIONS, Engine, borrowed, find_device
 from wholescene.prediction.options import Options
 from wholescene.prediction.outputs import Outputs
+from wholescene.prediction.refined import RefinedEngine
 from wholescene.prediction.speed import multiply_adds_per_second
 from wholescene.prediction.streamed import StreamedEngine
 from wholescene.prediction.views import Views
@@ -183,6 +184,8 @@ def _describe(
 def _network_plan(engine: Engine, model: Segmenter) -> tuple[Plan | None, float]:
     """Plan of the network, and how often that is done; none if it cannot be traced."""
     bands = model.spec.num_bands
+    if isinstance(engine, RefinedEngine):  # which windows are refined shows in the pixels only
+        return _network_plan(engine.inner, engine.coarse)
     if isinstance(engine, StreamedEngine):
         return engine.plan, 1
     try:

@@ -12,7 +12,7 @@ from wholescene.raster.bands import WAVELENGTH_TOLERANCE_NM, parse_bands
 from wholescene.raster.read import SceneReader
 from wholescene.raster.source import BandSpec, SourceSpec
 
-__all__ = ["choose_bands", "describe_model"]
+__all__ = ["choose_bands", "describe_model", "replace_statistics"]
 
 
 def choose_bands(dataset: Dataset, bands: Sequence[int | str] | None, *, split: str) -> Dataset:
@@ -57,6 +57,32 @@ def choose_bands(dataset: Dataset, bands: Sequence[int | str] | None, *, split: 
     }
     narrowed = statistics.model_copy(update=update)
     spec = dataset.spec.model_copy(update={"sources": sources, "statistics": narrowed})
+    return replace(dataset, spec=spec)
+
+
+def replace_statistics(
+    dataset: Dataset, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> Dataset:
+    """Put other numbers in the place of the measured mean and standard deviation.
+
+    Args:
+        dataset: From :func:`choose_bands`.
+        mean: One per band; ``None`` keeps the measured ones.
+        std: Likewise.
+
+    Raises:
+        ConfigError: If there are more or fewer numbers than bands.
+        DatasetError: If the dataset has no statistics.
+    """
+    statistics = _statistics(dataset)
+    given = {key: tuple(v) for key, v in (("mean", mean), ("std", std)) if v is not None}
+    for key, values in given.items():
+        if len(values) != len(statistics.mean):
+            raise ConfigError(
+                f"data.{key} lists {len(values)} numbers for the {len(statistics.mean)} bands "
+                f"{list(statistics.bands or ())}; give one per band, in this order"
+            )
+    spec = dataset.spec.model_copy(update={"statistics": statistics.model_copy(update=given)})
     return replace(dataset, spec=spec)
 
 

@@ -47,7 +47,8 @@ def build_optimizer(model: Segmenter, settings: OptimSettings) -> Optimizer:
 def parameter_groups(model: Segmenter, settings: OptimSettings) -> list[ParameterGroup]:
     """Group trainable parameters by learning rate and weight decay.
 
-    Biases, norms, other 1-D parameters and learned positions do not decay. With ``layer_decay``
+    Biases, norms, other 1-D parameters and learned positions do not decay, unless ``decay_all``
+    says so. With ``layer_decay``
     d, layer i of an encoder with n layers learns at ``lr * encoder_lr_factor * d ** (n - i)``;
     decoder and head at ``lr``.
 
@@ -61,7 +62,7 @@ def parameter_groups(model: Segmenter, settings: OptimSettings) -> list[Paramete
         if not parameter.requires_grad:
             continue
         part, scale = scales.get(name, ("decoder", 1.0))
-        decays = _decays(name, parameter)
+        decays = settings.decay_all or _decays(name, parameter)
         key = f"{part}.{'decay' if decays else 'plain'}"
         group = groups.setdefault(
             key,

@@ -22,7 +22,9 @@ class OptimSettings(BaseModel):
     lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     """Learning rate at the end of the warm-up."""
     weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False)
-    """Weight decay; never applied to biases, norms and other 1-D parameters."""
+    """Weight decay; not applied to biases, norms and other 1-D parameters."""
+    decay_all: bool = False
+    """Apply it to those as well, as older recipes do."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of AdamW's running means."""
     momentum: float = Field(default=0.9, ge=0, lt=1)

@@ -10,7 +10,7 @@ from wholescene.datasets import Dataset
 from wholescene.errors import ConfigError
 from wholescene.losses import CombinedLoss, build_loss
 from wholescene.models import DECODERS, ModelSpec
-from wholescene.train.blueprint import choose_bands, describe_model
+from wholescene.train.blueprint import choose_bands, describe_model, replace_statistics
 from wholescene.train.contract import RunSettings
 from wholescene.train.runtime import Accelerator, choose_device
 
@@ -50,6 +50,7 @@ def prepare_run(config: RunSettings, dataset: Dataset) -> RunParts:
     device = choose_device(config.train)
     settings = config.data
     chosen = choose_bands(dataset, settings.bands, split=settings.train_split)
+    chosen = replace_statistics(chosen, settings.mean, settings.std)
     spec = describe_model(
         config.model.architecture, chosen, split=settings.train_split, target=settings.target
     )

@@ -8,6 +8,7 @@ from wholescene.errors import ConfigError, ModelFileError
 from wholescene.models import (
     ModelSettings,
     ModelSpec,
+    RefinedSegmenter,
     Segmenter,
     build_segmenter,
     load_encoder_weights,
@@ -17,8 +18,11 @@ from wholescene.train.settings import TrainSettings
 
 __all__ = ["initial_model"]
 
-HEADS = ("head.", "auxiliary.")
+HEADS = ("head.", "auxiliary.", "decoder.heads.")
 """Parts whose tensors belong to the classes."""
+
+REFINER = ("fine.", "scale", "bias")
+"""Parts of a refined network that a coarse one lacks."""
 
 
 def initial_model(
@@ -85,7 +89,8 @@ def _take_all(network: Segmenter, train: TrainSettings) -> str:
         and (has_same_classes or not name.startswith(HEADS))
     }
     lacking = sorted(own.keys() - fitting.keys())
-    foreign = [name for name in lacking if not name.startswith(HEADS)]
+    may_lack = (*HEADS, *REFINER) if isinstance(network, RefinedSegmenter) else HEADS
+    foreign = [name for name in lacking if not name.startswith(may_lack)]
     if foreign:
         raise ModelFileError(
             f"train.init_from = {str(train.init_from)!r} fills {len(fitting)} of {len(own)} "
@@ -94,5 +99,5 @@ def _take_all(network: Segmenter, train: TrainSettings) -> str:
             "encoder"
         )
     network.load_state_dict(fitting, strict=False)
-    fresh = f"; {len(lacking)} of the heads start afresh" if lacking else ""
+    fresh = f"; {len(lacking)} start afresh" if lacking else ""
     return f"{len(fitting)} of {len(own)} tensors from {train.init_from}{fresh}"

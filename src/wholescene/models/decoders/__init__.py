@@ -8,16 +8,56 @@ from typing import Any
 from pydantic import ValidationError
 
 from wholescene.errors import ConfigError
+from wholescene.models.decoders.contrast import Contrast, ContrastOptions
+from wholescene.models.decoders.danet import DANet, DANetOptions
 from wholescene.models.decoders.decoder import Decoder, DecoderOptions
+from wholescene.models.decoders.deeplabv3 import DeepLabV3, DeepLabV3Options
+from wholescene.models.decoders.deeplabv3plus import DeepLabV3Plus, DeepLabV3PlusOptions
+from wholescene.models.decoders.dpt import DPT, DPTOptions
 from wholescene.models.decoders.fcn import FCN, FCNOptions
 from wholescene.models.decoders.levels import FeatureLevels, resize
+from wholescene.models.decoders.mask2former import Mask2Former, Mask2FormerOptions
+from wholescene.models.decoders.ocrnet import OCRNet, OCRNetOptions
+from wholescene.models.decoders.pointrend import PointRend, PointRendOptions
+from wholescene.models.decoders.pspnet import PSPNet, PSPNetOptions
+from wholescene.models.decoders.segformer import SegFormer, SegFormerOptions
+from wholescene.models.decoders.segvit import SegViT, SegViTOptions
+from wholescene.models.decoders.setr import SETR, SETROptions
+from wholescene.models.decoders.smp import SMP_DECODERS
+from wholescene.models.decoders.stdc import STDC, STDCOptions
 from wholescene.models.decoders.unet import UNet, UNetOptions
 from wholescene.models.decoders.upernet import UPerNet, UPerNetOptions
 from wholescene.models.wording import explain, nearest
 
 __all__ = [
     "DECODERS",
+    "DPT",
     "FCN",
+    "SETR",
+    "STDC",
+    "Contrast",
+    "ContrastOptions",
+    "DANet",
+    "DANetOptions",
+    "DPTOptions",
+    "DeepLabV3",
+    "DeepLabV3Options",
+    "DeepLabV3Plus",
+    "DeepLabV3PlusOptions",
+    "OCRNet",
+    "OCRNetOptions",
+    "Mask2Former",
+    "Mask2FormerOptions",
+    "PointRend",
+    "PointRendOptions",
+    "SETROptions",
+    "STDCOptions",
+    "SegFormer",
+    "SegFormerOptions",
+    "SegViT",
+    "SegViTOptions",
+    "PSPNet",
+    "PSPNetOptions",
     "Decoder",
     "DecoderOptions",
     "FCNOptions",
@@ -31,7 +71,25 @@ __all__ = [
     "resize",
 ]
 
-DECODERS: dict[str, type[Decoder]] = {"fcn": FCN, "unet": UNet, "upernet": UPerNet}
+DECODERS: dict[str, type[Decoder]] = {
+    "fcn": FCN,
+    "unet": UNet,
+    "upernet": UPerNet,
+    "pspnet": PSPNet,
+    "danet": DANet,
+    "deeplabv3": DeepLabV3,
+    "deeplabv3plus": DeepLabV3Plus,
+    "ocrnet": OCRNet,
+    "contrast": Contrast,
+    "segformer": SegFormer,
+    "pointrend": PointRend,
+    "mask2former": Mask2Former,
+    "segvit": SegViT,
+    "setr": SETR,
+    "dpt": DPT,
+    "stdc": STDC,
+    **SMP_DECODERS,
+}
 """Every decoder by the name it has in a configuration and in a model file."""
 
 

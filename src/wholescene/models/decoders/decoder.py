@@ -30,7 +30,9 @@ class Decoder(nn.Module):
     head_kernel_size: ClassVar[int] = 1
     makes_logits: ClassVar[bool] = False
     auxiliary_weights: ClassVar[Mapping[str, float]] = {}
-    """Usual weight of the loss of each further map of logits that ``forward_train`` gives."""
+    """Usual weight of each further map of logits, or loss, that ``forward_train`` gives."""
+    reads_all: bool = True
+    """Whether every map is read; where not, parallel streams would have layers that never train."""
 
     out_channels: int
     dropout: float

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import ClassVar, cast
 
 import torch
-import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from wholescene.errors import InputError, UnsupportedError
+from wholescene.errors import UnsupportedError
 from wholescene.models.decoders.blocks import ConvNormAct, initialise
 from wholescene.models.decoders.decoder import Decoder, DecoderOptions
 from wholescene.models.decoders.levels import FeatureLevels, resize
+from wholescene.models.decoders.pspnet import PyramidPooling
 
 __all__ = ["UPerNet", "UPerNetOptions"]
 
@@ -25,42 +25,15 @@ class UPerNetOptions(DecoderOptions):
     Args:
         channels: Channels of every layer.
         bins: Side of each pooled grid, in cells over the whole input.
-        dropout: Share of channels dropped before the classifier while training.
+        dropout: Share of channels dropped before the classifier while training; 0 as published.
+        faithful: Resize with aligned corners inside the decoder and hold a convolution that is
+            never used (here it is not trained either), as PaddleSeg does.
     """
 
     channels: int = Field(default=512, ge=1)
-    bins: tuple[int, ...] = Field(default=(1, 2, 3, 6), min_length=1)
+    bins: tuple[PositiveInt, ...] = Field(default=(1, 2, 3, 6), min_length=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
-
-
-class PyramidPooling(nn.Module):
-    """Average the map over grids of a few cells, and stack the averages onto it.
-
-    Args:
-        in_channels: Channels in.
-        channels: Channels out, and of each grid.
-        bins: Cells along each side of each grid.
-    """
-
-    def __init__(self, in_channels: int, channels: int, *, bins: tuple[int, ...]) -> None:
-        super().__init__()
-        self.bins = bins
-        self.reduce = nn.ModuleList(ConvNormAct(in_channels, channels, kernel_size=1) for _ in bins)
-        self.merge = ConvNormAct(in_channels + len(bins) * channels, channels, kernel_size=3)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map (B, in_channels, h, w) to (B, channels, h, w)."""
-        batch, _, height, width = features.shape
-        if self.training and batch * min(self.bins) ** 2 < 2:
-            raise InputError(
-                "UPerNet pools each patch to one value before a batch norm, which cannot train on "
-                "1 patch per device; raise data.batch_size to 2 or more"
-            )
-        pooled = [
-            resize(reduce(F.adaptive_avg_pool2d(features, bins)), (height, width))
-            for reduce, bins in zip(self.reduce, self.bins, strict=True)
-        ]
-        return cast(Tensor, self.merge(torch.cat([features, *pooled], dim=1)))
+    faithful: bool = False
 
 
 class UPerNet(Decoder):
@@ -70,7 +43,7 @@ class UPerNet(Decoder):
 
     Source:
         Xiao et al. 2018, arXiv:1807.10221. Every resize has ``align_corners=False``, inside and
-        out; the published PaddleSeg head mixes both and holds a convolution it never uses.
+        out; PaddleSeg's aligns corners inside and not outside.
 
     Raises:
         UnsupportedError: If the encoder has one scale.
@@ -95,11 +68,22 @@ class UPerNet(Decoder):
             )
         channels = options.channels
         self.out_channels, self.dropout = channels, options.dropout
-        self.pool = PyramidPooling(inputs[-1], channels, bins=options.bins)
+        self.align_corners = options.faithful
+        self.pool = PyramidPooling(
+            inputs[-1],
+            channels,
+            pooled_channels=channels,
+            bins=options.bins,
+            align_corners=self.align_corners,
+            who="UPerNet",
+        )
         finer = inputs[:-1]
         self.laterals = nn.ModuleList(ConvNormAct(c, channels, kernel_size=1) for c in finer)
         self.smooth = nn.ModuleList(ConvNormAct(channels, channels, kernel_size=3) for _ in finer)
         self.fuse = ConvNormAct(len(inputs) * channels, channels, kernel_size=3)
+        if options.faithful:
+            self.unused = ConvNormAct(len(inputs) * channels, channels, kernel_size=3)
+            self.unused.requires_grad_(requires_grad=False)
         initialise(self)
 
     def forward(self, features: list[Tensor]) -> Tensor:
@@ -110,12 +94,11 @@ class UPerNet(Decoder):
         for feature, lateral, smooth in zip(
             reversed(finer), reversed(self.laterals), reversed(self.smooth), strict=True
         ):
-            top = lateral(feature) + resize(top, _size(feature))
+            top = lateral(feature) + self._grow(top, feature)
             levels.append(smooth(top))
-        stacked = torch.cat([resize(level, _size(top)) for level in reversed(levels)], dim=1)
+        stacked = torch.cat([self._grow(level, top) for level in reversed(levels)], dim=1)
         return cast(Tensor, self.fuse(stacked))
 
-
-def _size(features: Tensor) -> tuple[int, int]:
-    height, width = features.shape[-2:]
-    return height, width
+    def _grow(self, features: Tensor, like: Tensor) -> Tensor:
+        height, width = like.shape[-2:]
+        return resize(features, (height, width), align_corners=self.align_corners)
