@@ -109,19 +109,20 @@ def test_labels_for_participants_beside_all_labels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("off", [87, 88])
 def test_a_potsdam_label_saved_with_loss(tmp_path: Path, off: int) -> None:
-    source = tmp_path / "source"
-    potsdam.make(source)
     truth = potsdam.truth((96, 96), 0)[0]
     mask = colored(truth, potsdam.PALETTE)
     noise = np.random.default_rng(0).integers(0, 88, mask.shape)
     noise[:, 0, 0] = off
-    write(potsdam.full_mask(source), np.where(mask > 0, mask - noise, noise).astype(np.uint8))
+    lossy = np.where(mask > 0, mask - noise, noise).astype(np.uint8)
+    source = tmp_path / "source"
+    write(source / "top_potsdam_4_12_RGB.tif", np.ones((3, 96, 96), np.uint8))
+    write(source / "top_potsdam_4_12_label.tif", lossy)
     if off > 87:
-        with pytest.raises(LabelError, match=r"top_potsdam_2_10_label.tif: colour .* \(1 px\)"):
+        with pytest.raises(LabelError, match=r"top_potsdam_4_12_label.tif: colour .* \(1 px\)"):
             prepared("potsdam", source)
     else:
         _, dataset = prepared("potsdam", source)
-        assert np.array_equal(label(dataset, "2_10", "full"), truth)
+        assert np.array_equal(label(dataset, "4_12", "full"), truth)
 
 
 def test_colours_too_near_for_their_tolerance_are_refused() -> None:

@@ -21,13 +21,13 @@ NARROW: dict[str, tuple[dict, dict]] = {
     "contrast": ({"levels": "last", "channels": 64, "min_pixels": 4}, SIXTEEN),
     "segformer": ({"channels": 64}, {}),
     "pointrend": ({"channels": 64}, {}),
-    "smp-pan": ({}, {"output_stride": 8}),
     "smp-deeplabv3": ({"channels": 64}, {"output_stride": 16}),
     "smp-deeplabv3plus": ({"channels": 64}, {"output_stride": 16}),
 }
 """Options of the decoder and of the encoder."""
-ELSEWHERE = {"mask2former", "segvit", "setr", "dpt"}
-"""For plain ViTs, or whose loss need only halve: in the tests of the transformer decoders."""
+ELSEWHERE = {"mask2former", "segvit", "setr", "dpt", "smp-pan"}
+"""For plain ViTs, or whose loss need only halve, or for patches of 256 px and more: in the tests of
+the transformer decoders."""
 
 
 def patches() -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from wholescene.datasets.contract import load_dataset
+from wholescene.datasets.contract import Dataset, load_dataset
 from wholescene.datasets.prepare.folder import prepare_folder
 from wholescene.datasets.prepare.run import Prepared, prepare_dataset
 from wholescene.datasets.prepare.tiles import expected_tiles, write_tiles
@@ -61,6 +61,8 @@ def prepare(
         "notes": list(made.notes),
     }
     lines = [_summary(made), *(f"note: {note}" for note in made.notes)]
+    if rule is not None:
+        lines.append(_published_patches(load_dataset(made.path), rule))
     if tiles is not None:
         ignored = tile_rule == "seed" and rule is not None and rule.stride_ignored
         dataset = load_dataset(made.path)
@@ -97,6 +99,16 @@ def _prepare(
         )
     made = run(source, out, progress=progress, **settings)
     return made, None if recipe is None else recipe.tiling
+
+
+def _published_patches(dataset: Dataset, rule: TilingRule) -> str:
+    """How many patches the published tool would cut from these scenes."""
+    counts = expected_tiles(dataset, rule.size, rule.stride, rule.stride_ignored)
+    known = f"; published: {_counted(rule.totals)}" if rule.totals else ""
+    return (
+        f"the published tool would cut {_counted(counts)} patches of {rule.size} px from these "
+        f"scenes{known}"
+    )
 
 
 def _given(settings: dict[str, Any]) -> dict[str, Any]:
