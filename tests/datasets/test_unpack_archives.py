@@ -119,13 +119,13 @@ PAIR = {"images/P1.png": b"one", "masks/P1.png": b"mask"}
 
 def test_without_an_archive_there_is_nothing_to_search(case: Case) -> None:
     case.put("images/P1.png", b"one")
-    assert unpack_archives(toy(), case.source, case.out) == []
+    assert unpack_archives(toy(), case.source, case.out) == ([], ())
     assert not case.out.exists()
 
 
 def test_with_an_archive_the_folder_is_to_be_searched(case: Case) -> None:
     case.put("data.zip", zipped(PAIR))
-    assert unpack_archives(toy(), case.source, case.out) == [case.out]
+    assert unpack_archives(toy(), case.source, case.out) == ([case.out], ())
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_a_second_run_does_not_open_a_finished_archive(case: Case) -> None:
     status = path.stat()
     path.write_bytes(bytes(status.st_size))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert unpack_archives(toy(), case.source, case.out) == [case.out]
+    assert unpack_archives(toy(), case.source, case.out) == ([case.out], ())
     assert tree(case.out) == first
 
 
@@ -362,15 +362,18 @@ def test_progress_counts_bytes_of_each_archive(case: Case, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("kind", ["md5", "sha256"])
-def test_a_checksum_is_verified_before_anything_is_unpacked(case: Case, kind: str) -> None:
+def test_a_checksum_that_is_not_the_published_one_is_noted(case: Case, kind: str) -> None:
     content = zipped(PAIR)
     case.put("data.zip", content)
     digest = hashlib.new(kind, content).hexdigest()
     wrong = hashlib.new(kind, b"another").hexdigest()
-    message = case.refused(toy({"name": r"data\.zip", kind: wrong}))
-    assert digest in message
-    assert wrong in message
-    assert "download it again" in message
+    recipe = toy({"name": r"data\.zip", kind: wrong})
+    _, (note,) = unpack_archives(recipe, case.source, case.out.parent / "noted")
+    assert digest in note
+    assert wrong in note
+    assert "packed again" in note
+    _, notes = unpack_archives(toy({"name": r"data\.zip", kind: digest}), case.source, case.out)
+    assert notes == ()
     assert len(case.run(toy({"name": r"data\.zip", kind: digest.upper()}))) == 2
 
 

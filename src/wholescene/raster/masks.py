@@ -26,7 +26,7 @@ __all__ = ["MaskCoding", "MaskReader", "convert_mask", "mask_values"]
 
 Color = tuple[int, int, int]
 
-STRIP_PIXELS = 1 << 23
+STRIP_PIXELS = 1 << 21
 PIECE_PIXELS = 1 << 16
 _SHOWN = 5
 _UNKNOWN = 65_535

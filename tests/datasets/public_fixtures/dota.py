@@ -60,5 +60,5 @@ TRAPS = {
     "twice": Trap(_twice, "are both the rgb of scene 'P2807'"),
     "empty image": Trap(_empty, r"P2807\.png: the file is empty"),
     "damaged archive": Trap(_damaged_archive, "part2.zip is damaged or incomplete"),
-    "archive not as published": Trap(_not_as_published, "images_train.tar.gz.*md5"),
+    "archive not as published": Trap(_not_as_published, r"images_train\.tar\.gz.*damaged"),
 }

@@ -74,6 +74,6 @@ TRAPS = {
     "other size": Trap(_other_size, r"\+0 rows, \+2 columns"),
     "missing label": Trap(_missing_label, "1 scenes of labelled splits .*1366"),
     "one number in two folders": Trap(_twice, "are both the rgb of scene '1366'"),
-    "archive not as published": Trap(_damaged_archive, "Val.zip.*md5"),
+    "damaged archive": Trap(_damaged_archive, r"Val\.zip.*damaged"),
     "same image in two splits": Trap(_copied_scene, "the same bytes", found_by="verify"),
 }

@@ -99,5 +99,7 @@ TRAPS = {
     "missing label": Trap(_missing_label, "1 scenes of labelled splits .*2_10"),
     "twice": Trap(_twice, "are both the rgb of scene '2_10'"),
     "foreign scene": Trap(_foreign_scene, "'9_99' .* is in no split"),
-    "damaged archive": Trap(_other_archive, "4_Ortho_RGBIR.zip: its md5 is .* published is c4a8f7"),
+    "archive packed again": Trap(
+        _other_archive, "4_Ortho_RGBIR.zip: its md5 is .* published is c4a8f7", found_by="verify"
+    ),
 }

@@ -109,5 +109,7 @@ TRAPS = {
     "twice": Trap(_twice, "are both the irrg of scene '5'"),
     "foreign area": Trap(_foreign_area, "'9' .* is in no split"),
     "ids of some tool": Trap(_ids_as_label, r"area2.tif: value .* stands for no class"),
-    "damaged archive": Trap(_other_archive, "COMPLETE.zip: its md5 is .* published is 4802dd"),
+    "archive packed again": Trap(
+        _other_archive, "COMPLETE.zip: its md5 is .* published is 4802dd", found_by="verify"
+    ),
 }

@@ -48,7 +48,7 @@ _CHUNK = 1 << 20
 
 def unpack_archives(
     recipe: Recipe, source: Path, out: Path, *, progress: Progress | None = None
-) -> list[Path]:
+) -> tuple[list[Path], tuple[str, ...]]:
     """Unpack the archives of a dataset that lie below a folder.
 
     Of each archive, only files that a layout of the recipe can use are unpacked, and only those
@@ -61,7 +61,8 @@ def unpack_archives(
         progress: Called with bytes written and in all, anew for each archive.
 
     Returns:
-        Folders to search besides ``source``: none, or ``out``.
+        Folders to search besides ``source`` (none, or ``out``), and notes on archives that are
+        whole but have not the published checksum.
 
     Raises:
         DatasetError: If an archive is damaged, unsafe, encrypted or of an unknown kind.
@@ -84,7 +85,7 @@ def unpack_archives(
             mtime_ns=status.st_mtime_ns,
         )
         unpacker.unpack(archive)
-    return [out] if found else []
+    return ([out] if found else []), tuple(unpacker.notes)
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ class _Unpacker:
 
     def __init__(self, recipe: Recipe, out: Path, progress: Progress | None) -> None:
         self.recipe, self.out, self.progress = recipe, out, progress
+        self.notes: list[str] = []
         texts = [text for layout in recipe.layouts.values() for text in layout.patterns]
         self.patterns = [
             re.compile(rf"(?:.*/)?{text}", re.IGNORECASE) for text in dict.fromkeys(texts)
@@ -189,7 +191,10 @@ class _Unpacker:
             raise
 
     def _verify(self, archive: _Archive) -> None:
-        """Refuse an archive whose checksum is not as published."""
+        """Note an archive whose checksum is not as published: it may have been packed again.
+
+        Damage shows when it is unpacked, as every kind of archive has checksums of its own.
+        """
         entries = [e for e in self.recipe.archives if _matches(e.name, archive.path.name)]
         for kind, published in (
             ("md5", [e.md5.lower() for e in entries if e.md5]),
@@ -199,9 +204,9 @@ class _Unpacker:
                 continue
             found = _digest(archive, kind)
             if found not in published:
-                raise DatasetError(
+                self.notes.append(
                     f"{archive.title}: its {kind} is {found}, published is "
-                    f"{' or '.join(published)}; it is damaged or another release, download it again"
+                    f"{' or '.join(published)}; it was packed again or is another release"
                 )
 
     def _usable(self, archive: _Archive, members: Sequence[_Member]) -> _Members:

@@ -21,7 +21,7 @@ from wholescene.datasets.prepare.folder_classes import (
 from wholescene.datasets.prepare.folder_files import Pairs, pair_files
 from wholescene.datasets.prepare.folder_splits import FolderSplits, split_scenes
 from wholescene.datasets.prepare.match import Found, FoundScene
-from wholescene.datasets.prepare.run import Prepared, _Plan, _work
+from wholescene.datasets.prepare.run import Prepared, ScenePlan, work_on
 from wholescene.datasets.prepare.scene import SceneWork
 from wholescene.datasets.public.recipe import Layout, Recipe, SourceRecipe
 from wholescene.errors import DatasetError, InputError
@@ -91,10 +91,10 @@ def prepare_folder(
     )
     split_by = split_scenes(source, pairs.scenes, split or "auto")
     recipe = _recipe(name or source.resolve().name, pairs, found, split_by)
-    plan = _Plan(recipe, _found(pairs, split_by), (SOURCE,), "official", out, partial)
+    plan = ScenePlan(recipe, _found(pairs, split_by), (SOURCE,), "official", out, partial)
     records, notes = plan.records()
     tasks = [_with_polygons(task, polygons, recipe, found) for task in plan.work(records)]
-    statistics = _work(tasks, workers, progress)
+    statistics = work_on(tasks, workers, progress)
     spec = plan.spec(statistics).model_copy(
         update={"split_way": split_by.way, "licence": None, "description": None}
     )

@@ -26,7 +26,7 @@ from wholescene.progress import Progress
 from wholescene.raster.masks import MaskCoding, mask_values
 from wholescene.raster.source import SourceSpec
 
-__all__ = ["Prepared", "prepare_dataset"]
+__all__ = ["Prepared", "ScenePlan", "prepare_dataset", "work_on"]
 
 POOL_STATISTICS_SCENES = 2000
 """Scenes of an unlabelled pool whose pixels are read for its statistics."""
@@ -92,16 +92,18 @@ def prepare_dataset(
     source, out = Path(source), Path(out)
     if not source.is_dir():
         raise DatasetError(f"--source {source} is no folder; give the one with {recipe.title}")
-    unpacked = unpack_archives(recipe, source, out / "unpacked", progress=progress)
+    unpacked, packed = unpack_archives(recipe, source, out / "unpacked", progress=progress)
     files = find_files([source, *unpacked])
     found = _settle(recipe, choose_layout(recipe, files, layout))
     name, sources = _variant(recipe, found, variant)
-    plan = _Plan(recipe, found, sources, split, out, partial)
+    plan = ScenePlan(recipe, found, sources, split, out, partial)
     records, notes = plan.records()
-    statistics = _work(plan.work(records), workers, progress)
+    statistics = work_on(plan.work(records), workers, progress)
     path = write_dataset(plan.spec(statistics), records, out)
     counts = Counter(record.split for record in records)
-    return Prepared(path, found.layout, name, dict(counts), (*notes, *plan.count_notes(counts)))
+    return Prepared(
+        path, found.layout, name, dict(counts), (*packed, *notes, *plan.count_notes(counts))
+    )
 
 
 def _settle(recipe: Recipe, candidates: Sequence[Found]) -> Found:
@@ -142,7 +144,7 @@ def _variant(recipe: Recipe, found: Found, asked: str | None) -> tuple[str, tupl
     )
 
 
-class _Plan:
+class ScenePlan:
     """What is to be made of the files of one dataset."""
 
     def __init__(
@@ -318,7 +320,7 @@ def _statistics_scenes(recipe: Recipe, records: Iterable[SceneRecord]) -> set[st
     return set(ids[::step])
 
 
-def _work(
+def work_on(
     tasks: Sequence[SceneWork], workers: int | None, progress: Progress | None
 ) -> Statistics | None:
     """Do the work of all scenes on several threads; GDAL and NumPy leave Python meanwhile."""
