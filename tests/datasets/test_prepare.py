@@ -117,15 +117,6 @@ def test_files_that_are_missing_as_a_whole_are_told(source: Path) -> None:
     assert any("3 of 24 scenes" in note for note in made.notes)
 
 
-@pytest.mark.parametrize("name", potsdam.TRAPS)
-def test_traps_are_refused(source: Path, name: str) -> None:
-    trap = potsdam.TRAPS[name]
-    trap.plant(source)
-    with pytest.raises((DatasetError, LabelError), match=trap.error):
-        prepared(POTSDAM, source)
-    assert not (source.parent / "out/dataset.yaml").exists()
-
-
 def test_partial_data_is_indexed_when_asked_for(source: Path) -> None:
     potsdam.TRAPS["missing label"].plant(source)
     made, dataset = prepared(POTSDAM, source, partial=True)
