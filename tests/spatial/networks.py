@@ -182,7 +182,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     ),
     "wholescene STDC ResNet": lambda: _ours("test_resnet", "stdc"),
     "wholescene smp U-Net++ ConvNeXt": lambda: _ours("test_convnext", "smp-unetplusplus"),
-    "wholescene smp MA-Net ResNet": lambda: _ours("test_resnet", "smp-manet"),
+    "wholescene smp MA-Net ResNet": lambda: _ours("resnet18", "smp-manet"),
     "wholescene smp LinkNet ConvNeXt": lambda: _ours("test_convnext", "smp-linknet"),
     "wholescene smp FPN ResNet": lambda: _ours("test_resnet", "smp-fpn"),
     "wholescene smp PAN ResNet": lambda: _ours("test_resnet", "smp-pan"),
