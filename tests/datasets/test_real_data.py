@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from public_fixtures.common import real
 
 from wholescene.datasets import (
     ClassEntry,
@@ -24,15 +24,6 @@ from wholescene.errors import DatasetError
 from wholescene.geometry import Window
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-def data(name: str) -> Path:
-    root = os.environ.get("WHOLESCENE_DATA")
-    if root is None:
-        pytest.skip("WHOLESCENE_DATA is unset")
-    if not (Path(root) / name).is_dir():
-        pytest.skip(f"no folder {name} in WHOLESCENE_DATA")
-    return Path(root) / name
 
 
 def script(name: str) -> ModuleType:
@@ -57,7 +48,7 @@ def same_ground(a: str, b: str) -> bool:
 
 
 def test_the_published_kampala_split_leaks(tmp_path: Path) -> None:
-    folder = data("kampala-buildings") / "TRAIN" / "HOTOSM" / "2"
+    folder = real("kampala-buildings") / "TRAIN" / "HOTOSM" / "2"
     scenes = [
         SceneRecord(
             id=image.stem,
@@ -89,7 +80,7 @@ def test_the_published_kampala_split_leaks(tmp_path: Path) -> None:
 
 
 def test_kampala_as_whole_scenes_is_sound(tmp_path: Path) -> None:
-    dataset = load_dataset(script("kampala").prepare(data("kampala-buildings"), tmp_path))
+    dataset = load_dataset(script("kampala").prepare(real("kampala-buildings"), tmp_path))
     assert verify(dataset) == []
     assert dataset.splits == ("train", "val", "test", "test2")
     sizes = []
@@ -100,7 +91,7 @@ def test_kampala_as_whole_scenes_is_sound(tmp_path: Path) -> None:
 
 
 def test_kampala_tiles_keep_their_place_and_pixels(tmp_path: Path) -> None:
-    source = data("kampala-buildings")
+    source = real("kampala-buildings")
     module = script("kampala")
     tiles = module.find_tiles(source)
     assert len(tiles) == 112
@@ -126,7 +117,7 @@ def test_kampala_tiles_keep_their_place_and_pixels(tmp_path: Path) -> None:
 def test_a_missing_kampala_tile_has_no_data_and_no_label(tmp_path: Path) -> None:
     module = script("kampala")
     strip = module.STRIPS[3]
-    tiles = dict(module.find_tiles(data("kampala-buildings")))
+    tiles = dict(module.find_tiles(real("kampala-buildings")))
     del tiles[strip.cols[0], strip.rows[1]]
     module.write_strip(strip, tiles, tmp_path / "a.tif", tmp_path / "l.tif")
     from wholescene.raster import LabelReader, SceneReader
@@ -149,7 +140,7 @@ def test_a_folder_without_kampala_tiles_is_refused(tmp_path: Path) -> None:
 
 
 def test_salinas_runs_through_the_contract(tmp_path: Path) -> None:
-    source = data("salinas-a")
+    source = real("salinas-a")
     loadmat = pytest.importorskip("scipy.io").loadmat
     dataset = load_dataset(script("salinas").prepare(source, tmp_path))
     assert verify(dataset) == []

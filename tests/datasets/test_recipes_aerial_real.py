@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -10,21 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from public_fixtures.common import read
+from public_fixtures.common import read, real
 
 from wholescene.datasets import Dataset, load_dataset, verify
 from wholescene.datasets.prepare.run import prepare_dataset
 from wholescene.datasets.public.recipe import load_recipe
 from wholescene.errors import DatasetError
-
-
-def real(name: str) -> Path:
-    root = os.environ.get("WHOLESCENE_DATA")
-    if root is None:
-        pytest.skip("WHOLESCENE_DATA is unset")
-    if not (Path(root) / name).is_dir():
-        pytest.skip(f"no folder {name} in WHOLESCENE_DATA")
-    return Path(root) / name
 
 
 def counts_of(dataset: Dataset, scene: str, target: str) -> dict[int, int]:

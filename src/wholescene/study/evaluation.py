@@ -24,7 +24,7 @@ from wholescene.models import Segmenter, load_model
 from wholescene.prediction import predict
 from wholescene.progress import Progress
 from wholescene.study.patch_scoring import score_patches
-from wholescene.study.scoring import describe_scores
+from wholescene.study.scoring import describe_scores, percent
 
 __all__ = [
     "check_classes",
@@ -339,19 +339,15 @@ def _describe(document: Mapping[str, Any]) -> list[str]:
         stated = document["protocol"]
         published = [f"{each['model']} {each['value']:.2f}" for each in stated["published"]]
         beside = f" (published: {', '.join(published)})" if published else ""
-        figure = f"{HEADLINES[stated['headline']]} {_percent(stated['value'])}"
+        figure = f"{HEADLINES[stated['headline']]} {percent(stated['value'])}"
         lines.append(f"protocol {stated['name']}: {figure}{beside}")
     lines.append(describe_scores(dict(document)))
     width = max(len(name) for name in document["conventions"])
     lines.append(f"{'convention':<{width}}    mIoU mean F1      OA")
     for name, row in document["conventions"].items():
         figures = (row["miou"], row["mf1"], row["overall_accuracy"])
-        lines.append(f"{name:<{width}} {' '.join(f'{_percent(x):>7}' for x in figures)}")
+        lines.append(f"{name:<{width}} {' '.join(f'{percent(x):>7}' for x in figures)}")
     return lines
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"
 
 
 def _named(scenes: list[str]) -> str:

@@ -12,7 +12,7 @@ from wholescene.labels import ClassTable, LabelClass
 from wholescene.progress import Progress
 from wholescene.raster import read_class_names, read_palette
 
-__all__ = ["classes_of_map", "describe_scores", "score_files"]
+__all__ = ["classes_of_map", "describe_scores", "score_files", "percent"]
 
 
 def score_files(
@@ -83,21 +83,22 @@ def classes_of_map(label_map: Path, ignore: int | None) -> ClassTable:
 def describe_scores(document: dict[str, Any]) -> str:
     """Lay out the main scores and the per-class table as text."""
     head = [
-        f"overall accuracy {_percent(document['overall_accuracy'])}   "
-        f"mIoU {_percent(document['miou'])}   mean F1 {_percent(document['mf1'])}   "
+        f"overall accuracy {percent(document['overall_accuracy'])}   "
+        f"mIoU {percent(document['miou'])}   mean F1 {percent(document['mf1'])}   "
         f"kappa {_number(document['kappa'])}"
     ]
     width = max(len(name) for name in document["per_class"])
     head.append(f"{'class':<{width}}     IoU      F1   precision   recall      pixels")
     for name, row in document["per_class"].items():
         head.append(
-            f"{name:<{width}} {_percent(row['iou']):>7} {_percent(row['f1']):>7} "
-            f"{_percent(row['precision']):>11} {_percent(row['recall']):>8} {row['support']:>11}"
+            f"{name:<{width}} {percent(row['iou']):>7} {percent(row['f1']):>7} "
+            f"{percent(row['precision']):>11} {percent(row['recall']):>8} {row['support']:>11}"
         )
     return "\n".join(head)
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A share in percent, or a dash."""
     return "-" if value is None else f"{100 * value:.2f}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 import rasterio
 from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning
@@ -86,6 +88,16 @@ def read(path: Path) -> np.ndarray:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(path) as file:
             return file.read()
+
+
+def real(name: str) -> Path:
+    """A folder of real imagery; skips the test where it is not there."""
+    root = os.environ.get("WHOLESCENE_DATA")
+    if root is None:
+        pytest.skip("WHOLESCENE_DATA is unset")
+    if not (Path(root) / name).is_dir():
+        pytest.skip(f"no folder {name} in WHOLESCENE_DATA")
+    return Path(root) / name
 
 
 def zip_folder(folder: Path, archive: Path, *, remove: bool = True) -> None:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from wholescene.datasets.prepare.match import find_files
+from wholescene.datasets.prepare.match import compile_pattern, find_files
 from wholescene.datasets.public.recipe import Recipe
 from wholescene.errors import DatasetError
 from wholescene.progress import Progress
@@ -140,9 +140,7 @@ class _Unpacker:
         self.recipe, self.out, self.progress = recipe, out, progress
         self.notes: list[str] = []
         texts = [text for layout in recipe.layouts.values() for text in layout.patterns]
-        self.patterns = [
-            re.compile(rf"(?:.*/)?{text}", re.IGNORECASE) for text in dict.fromkeys(texts)
-        ]
+        self.patterns = [compile_pattern(text) for text in dict.fromkeys(texts)]
         wanted = json.dumps([texts, [entry.name for entry in recipe.archives]])
         self.wanted = hashlib.sha256(wanted.encode()).hexdigest()
 

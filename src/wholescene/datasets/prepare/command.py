@@ -61,11 +61,11 @@ def prepare(
         "notes": list(made.notes),
     }
     lines = [_summary(made), *(f"note: {note}" for note in made.notes)]
+    dataset = load_dataset(made.path)
     if rule is not None:
-        lines.append(_published_patches(load_dataset(made.path), rule))
+        lines.append(_published_patches(dataset, rule))
     if tiles is not None:
         ignored = tile_rule == "seed" and rule is not None and rule.stride_ignored
-        dataset = load_dataset(made.path)
         step = stride or tiles
         path = write_tiles(
             dataset,

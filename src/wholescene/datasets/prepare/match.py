@@ -11,7 +11,7 @@ from pathlib import Path
 from wholescene.datasets.public.recipe import Recipe
 from wholescene.errors import DatasetError
 
-__all__ = ["Found", "FoundScene", "choose_layout", "find_files", "match_layout"]
+__all__ = ["Found", "FoundScene", "choose_layout", "compile_pattern", "find_files", "match_layout"]
 
 _SHOWN = 5
 
@@ -134,10 +134,15 @@ def _preferred(
         settled.update(scene for scene, *_ in found)
 
 
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """A layout's pattern, to be matched with a whole path."""
+    return re.compile(rf"(?:.*/)?{pattern}", re.IGNORECASE)
+
+
 def _matching(
     pattern: str, files: Sequence[tuple[str, Path]]
 ) -> Iterator[tuple[dict[str, str], Path]]:
-    compiled = re.compile(rf"(?:.*/)?{pattern}", re.IGNORECASE)
+    compiled = compile_pattern(pattern)
     for text, path in files:
         match = compiled.fullmatch(text)
         if match is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -11,11 +10,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from wholescene.errors import ConfigError
-from wholescene.losses.mask_matching import MaskLoss, MaskSet, semantic_logits
+from wholescene.losses.mask_matching import MaskLoss, MaskSet
 from wholescene.models.decoders.blocks import initialise
-from wholescene.models.decoders.decoder import Decoder, DecoderOptions
+from wholescene.models.decoders.decoder import DecoderOptions
 from wholescene.models.decoders.levels import FeatureLevels, resize
-from wholescene.models.decoders.queries import QueryLayer, multilayer
+from wholescene.models.decoders.queries import MaskDecoder, QueryLayer, multilayer
 from wholescene.models.decoders.top_down import TopDown, first_level, size_of
 
 __all__ = ["Mask2Former", "Mask2FormerOptions"]
@@ -49,7 +48,7 @@ class Mask2FormerOptions(DecoderOptions):
         return self
 
 
-class Mask2Former(Decoder):
+class Mask2Former(MaskDecoder):
     """Feature pyramid, then masked attention of learned queries, each a class and a mask.
 
     Its own loss matches predictions and the classes of an image; the loss of the run on the
@@ -68,8 +67,6 @@ class Mask2Former(Decoder):
     """
 
     Options: ClassVar[type[DecoderOptions]] = Mask2FormerOptions
-    makes_logits: ClassVar[bool] = True
-    auxiliary_weights: ClassVar[Mapping[str, float]] = {"masks": 1.0}
 
     def __init__(
         self, levels: FeatureLevels, options: Mask2FormerOptions, num_classes: int
@@ -95,19 +92,7 @@ class Mask2Former(Decoder):
         self.mask_of = multilayer(channels, channels, channels, layers=3)
         self.loss = MaskLoss(points=options.points, no_object_weight=options.no_object_weight)
 
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """Map feature maps to logits (B, K, h, w) at the stride of the finest map read."""
-        return semantic_logits(self._predict(features)[-1])
-
-    def forward_train(
-        self, features: list[Tensor], target: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """As ``forward``, and with a target the loss ``"masks"`` of all layers together."""
-        found = self._predict(features)
-        losses = {} if target is None else {"masks": self.loss(found, target)}
-        return semantic_logits(found[-1]), losses
-
-    def _predict(self, features: list[Tensor]) -> list[MaskSet]:
+    def mask_sets(self, features: list[Tensor]) -> list[MaskSet]:
         """Classes and masks before the first layer and after each."""
         finest, *coarser = self.pyramid(features[self.first :])
         canvas = self.masks_from(finest)

@@ -3,16 +3,48 @@
 from __future__ import annotations
 
 import itertools
-from typing import cast
+from collections.abc import Mapping
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["MapAttention", "QueryLayer", "multilayer"]
+from wholescene.losses.mask_matching import MaskLoss, MaskSet, semantic_logits
+from wholescene.models.decoders.decoder import Decoder
+
+__all__ = ["MapAttention", "MaskDecoder", "QueryLayer", "multilayer"]
 
 FORBIDDEN = -1e4
 """Score of what may not be asked; its exponential is 0."""
+
+
+class MaskDecoder(Decoder):
+    """A decoder that predicts sets of classes and masks, the last of which counts.
+
+    A subclass sets ``loss`` and gives ``mask_sets``.
+    """
+
+    makes_logits: ClassVar[bool] = True
+    auxiliary_weights: ClassVar[Mapping[str, float]] = {"masks": 1.0}
+
+    loss: MaskLoss
+
+    def mask_sets(self, features: list[Tensor]) -> list[MaskSet]:
+        """Classes and masks after each step, at the stride of the finest map read."""
+        raise NotImplementedError
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Map feature maps to logits (B, K, h, w)."""
+        return semantic_logits(self.mask_sets(features)[-1])
+
+    def forward_train(
+        self, features: list[Tensor], target: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """As ``forward``, and with a target the loss ``"masks"`` of all steps together."""
+        found = self.mask_sets(features)
+        losses = {} if target is None else {"masks": self.loss(found, target)}
+        return semantic_logits(found[-1]), losses
 
 
 class MapAttention(nn.Module):

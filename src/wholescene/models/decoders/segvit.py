@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from typing import ClassVar
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from wholescene.losses.mask_matching import MaskLoss, MaskSet, semantic_logits
-from wholescene.models.decoders.decoder import Decoder, DecoderOptions
+from wholescene.losses.mask_matching import MaskLoss, MaskSet
+from wholescene.models.decoders.decoder import DecoderOptions
 from wholescene.models.decoders.levels import FeatureLevels, resize
-from wholescene.models.decoders.queries import QueryLayer
+from wholescene.models.decoders.queries import MaskDecoder, QueryLayer
 from wholescene.models.decoders.top_down import size_of
 
 __all__ = ["SegViT", "SegViTOptions"]
@@ -46,7 +45,7 @@ class SegViTOptions(DecoderOptions):
         return self
 
 
-class SegViT(Decoder):
+class SegViT(MaskDecoder):
     """Attention-to-mask on the last maps, from the last one down.
 
     Every class is a query. The scores of its attention to a map, averaged over heads, are its mask
@@ -63,8 +62,6 @@ class SegViT(Decoder):
     """
 
     Options: ClassVar[type[DecoderOptions]] = SegViTOptions
-    makes_logits: ClassVar[bool] = True
-    auxiliary_weights: ClassVar[Mapping[str, float]] = {"masks": 1.0}
 
     def __init__(self, levels: FeatureLevels, options: SegViTOptions, num_classes: int) -> None:
         super().__init__()
@@ -93,19 +90,7 @@ class SegViT(Decoder):
             focal=True,
         )
 
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """Map feature maps to logits (B, K, h, w) at stride 4, or that of the finest map read."""
-        return semantic_logits(self._predict(features)[-1])
-
-    def forward_train(
-        self, features: list[Tensor], target: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """As ``forward``, and with a target the loss ``"masks"`` of classes and masks."""
-        found = self._predict(features)
-        losses = {} if target is None else {"masks": self.loss(found, target)}
-        return semantic_logits(found[-1]), losses
-
-    def _predict(self, features: list[Tensor]) -> list[MaskSet]:
+    def mask_sets(self, features: list[Tensor]) -> list[MaskSet]:
         """Classes and masks after each map."""
         seen = features[-self.num_levels :]
         height, width = (side * self.enlarge for side in size_of(seen[0]))
