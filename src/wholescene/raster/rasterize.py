@@ -19,7 +19,7 @@ from rasterio.warp import transform_bounds
 
 from wholescene.errors import LabelError, RasterError, UnsupportedError
 from wholescene.labels import ClassTable
-from wholescene.raster.gdal import GDAL_ERRORS, gdal_env
+from wholescene.raster.gdal import GDAL_ERRORS, gdal_env, without_georeferencing_warning
 from wholescene.raster.georeference import Grid, map_points
 from wholescene.raster.write import StripWriter
 
@@ -256,7 +256,8 @@ class _Painter:
         if not met.size:
             return ids
         shifted = shapely.transform(self._shapes[met], lambda points: points - [0, top])
-        with gdal_env():
+        # rasterio silences the same warning while it paints, but not for one thread alone.
+        with gdal_env(), without_georeferencing_warning():
             rasterize(zip(shifted, (self._ids[i] for i in met), strict=True), out=ids)
         return ids
 
