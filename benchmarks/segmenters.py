@@ -1,10 +1,10 @@
 r"""Segmenters on ResNet-18 compared on Kampala buildings, and two of them with plain smp code.
 
-Eight decoders of this package and, trained by a plain loop, the U-Net and DeepLabV3+ of
-segmentation-models-pytorch: same encoder and initial encoder weights, batches, loss, optimiser,
-schedule and steps, paired by seed. The learning rate of each is the best of ``--rates`` on the
-validation strip, after a quarter of the steps with seed 0. Scores are those of the two test scenes,
-mapped whole.
+Eight decoders of this package, each trained for ``--seconds`` (as many steps as its pace, measured
+once, allows), and, by a plain loop, the U-Net and DeepLabV3+ of segmentation-models-pytorch: same
+encoder and initial encoder weights, batches, loss, optimiser, schedule and steps as ours, paired by
+seed. The learning rate of each is the best of ``--rates`` on the validation strip, after a third of
+the steps with seed 0. Scores are those of the two test scenes, mapped whole.
 
     python benchmarks/kampala.py --out data/kampala && wholescene data stats data/kampala
     python benchmarks/segmenters.py --data data/kampala
@@ -113,9 +113,19 @@ class Bench:
         print(json.dumps(found), flush=True)
         return found
 
+    def steps(self, name: str) -> int:
+        """Training steps of a model, as its pace allows."""
+        decoder = RIVALS.get(name, name)
+        kept = self.work / "pace.json"
+        paces = json.loads(kept.read_text()) if kept.is_file() else {}
+        if decoder not in paces:
+            paces[decoder] = seconds_per_step(self.config(decoder, 0, 1e-3, 10), self.dataset)
+            kept.write_text(json.dumps(paces))
+        return max(12, round(self.args.seconds / paces[decoder]))
+
     def best_rate(self, name: str) -> float:
         """Learning rate with the highest validation mIoU."""
-        steps = max(12, self.args.steps // 4)
+        steps = max(12, self.steps(name) // 3)
         found = {r: self.cell(name, 0, r, steps, "val")["miou"] for r in self.args.rates}
         return max(found, key=lambda rate: found[rate])
 
@@ -124,7 +134,7 @@ class Bench:
         rates = {name: self.best_rate(name) for name in names}
         cells = {
             name: [
-                self.cell(name, seed, rates[name], self.args.steps, TEST)
+                self.cell(name, seed, rates[name], self.steps(name), TEST)
                 for seed in self.args.seeds
             ]
             for name in names
@@ -137,13 +147,28 @@ class Bench:
             for rival, ours in RIVALS.items()
         }
         return {
-            "steps": self.args.steps,
+            "seconds_a_run": self.args.seconds,
+            "steps": {name: self.steps(name) for name in names},
             "seeds": self.args.seeds,
             "rates": rates,
             "models": {name: summary(found) for name, found in cells.items()},
             "ours_minus_smp_points": pairs,
             "majority": majority(self.dataset),
         }
+
+
+def seconds_per_step(config: RunConfig, dataset: Dataset) -> float:
+    """Median time of a forward and backward pass over one batch."""
+    parts = prepare_run(config, dataset)
+    model, _ = initial_model(parts.spec, config.model, config.train)
+    side = config.data.patch_px
+    image = torch.randn(config.data.batch_size, parts.spec.num_bands, side, side)
+    times = []
+    for _ in range(6):
+        begin = time.perf_counter()
+        model(image).square().mean().backward()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times[2:])
 
 
 def train_plainly(name: str, config: RunConfig, dataset: Dataset) -> Rival:
@@ -213,9 +238,9 @@ def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="dataset.yaml or its folder")
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--seconds", type=float, default=120.0, help="training time of a run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rates", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3])
+    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3])
     parser.add_argument("--work", type=Path, default=Path("runs/segmenters"))
     parser.add_argument("--dry", action="store_true", help="print, but keep no result file")
     args = parser.parse_args()
