@@ -117,17 +117,18 @@ class Bench:
         """Training steps of a model, as its pace allows."""
         decoder = RIVALS.get(name, name)
         kept = self.work / "pace.json"
-        paces = json.loads(kept.read_text()) if kept.is_file() else {}
+        paces: dict[str, float] = json.loads(kept.read_text()) if kept.is_file() else {}
         if decoder not in paces:
-            paces[decoder] = seconds_per_step(self.config(decoder, 0, 1e-3, 10), self.dataset)
+            paces[decoder] = seconds_per_step(self.config(decoder, 0, 1e-3, 100), self.dataset)
             kept.write_text(json.dumps(paces))
-        return max(12, round(self.args.seconds / paces[decoder]))
+        return max(24, round(self.args.seconds / paces[decoder]))
 
     def best_rate(self, name: str) -> float:
         """Learning rate with the highest validation mIoU."""
-        steps = max(12, self.steps(name) // 3)
-        found = {r: self.cell(name, 0, r, steps, "val")["miou"] for r in self.args.rates}
-        return max(found, key=lambda rate: found[rate])
+        steps = max(24, self.steps(name) // 3)
+        rates: list[float] = self.args.rates
+        found = {r: self.cell(name, 0, r, steps, "val")["miou"] for r in rates}
+        return max(rates, key=lambda rate: found[rate])
 
     def run(self) -> dict[str, Any]:
         names = [*SMALL, *RIVALS]
@@ -187,7 +188,7 @@ def train_plainly(name: str, config: RunConfig, dataset: Dataset) -> Rival:
     state = ours.encoder.net.state_dict()
     net.encoder.model.load_state_dict(state)
     loss: CombinedLoss = parts.loss
-    groups = [dict(group) for group in parameter_groups(net, config.optim)]  # type: ignore[arg-type]
+    groups = [dict(group) for group in parameter_groups(net, config.optim)]
     optimizer = torch.optim.AdamW(groups, lr=config.optim.lr, betas=config.optim.betas)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: lr_factor(step, config.optim, steps=config.train.steps)
