@@ -117,7 +117,9 @@ class Bench:
         """Training steps of a model, as its pace allows."""
         decoder = RIVALS.get(name, name)
         kept = self.work / "pace.json"
-        paces: dict[str, float] = json.loads(kept.read_text()) if kept.is_file() else {}
+        paces: dict[str, float] = {}
+        if kept.is_file():
+            paces = json.loads(kept.read_text())
         if decoder not in paces:
             paces[decoder] = seconds_per_step(self.config(decoder, 0, 1e-3, 100), self.dataset)
             kept.write_text(json.dumps(paces))
