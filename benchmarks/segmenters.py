@@ -123,7 +123,7 @@ class Bench:
         if decoder not in paces:
             paces[decoder] = seconds_per_step(self.config(decoder, 0, 1e-3, 100), self.dataset)
             kept.write_text(json.dumps(paces))
-        return max(24, round(self.args.seconds / paces[decoder]))
+        return max(24, round(float(self.args.seconds) / paces[decoder]))
 
     def best_rate(self, name: str) -> float:
         """Learning rate with the highest validation mIoU."""
