@@ -12,7 +12,7 @@ from wholescene.losses.cross_entropy import CrossEntropy
 from wholescene.losses.dice import Dice
 from wholescene.losses.focal import Focal
 from wholescene.losses.lovasz import Lovasz
-from wholescene.losses.pixels import WeightedLoss
+from wholescene.losses.pixels import HERE, Sums, WeightedLoss
 from wholescene.losses.settings import LossSettings
 from wholescene.losses.weights import frequency_weights
 
@@ -40,33 +40,36 @@ class CombinedLoss(nn.Module):
         self.weights = {name: weight for name, (_, weight) in terms.items()}
         self.auxiliary_weights = dict(auxiliary_weights or {})
 
-    def terms(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, logits: Tensor, target: Tensor, sums: Sums = HERE) -> dict[str, Tensor]:
         """Each loss by itself, before its weight."""
-        return {name: loss(logits, target) for name, loss in self.losses.items()}
+        return {name: loss(logits, target, sums) for name, loss in self.losses.items()}
 
-    def forward(self, outputs: Tensor | Mapping[str, Tensor], target: Tensor) -> Tensor:
+    def forward(
+        self, outputs: Tensor | Mapping[str, Tensor], target: Tensor, sums: Sums = HERE
+    ) -> Tensor:
         """Add up.
 
         Args:
             outputs: Logits (B, K, H, W), or what ``Segmenter.forward_train`` returns by name:
                 ``"out"``, further logits, and losses (scalars), which are added as they are.
             target: (B, H, W), int64, class indices and ``IGNORE_INDEX``.
+            sums: How sums over pixels are made, if others are elsewhere.
 
         Returns:
             A scalar.
         """
         if isinstance(outputs, Tensor):
-            return self._sum(outputs, target)
+            return self._sum(outputs, target, sums)
         # Also at weight 0: every parameter keeps a gradient, as DDP wants.
         parts = [
             self.auxiliary_weights.get(name, 1.0)
-            * (self._sum(value, target) if value.ndim else value)
+            * (self._sum(value, target, sums) if value.ndim else value)
             for name, value in outputs.items()
         ]
         return torch.stack(parts).sum()
 
-    def _sum(self, logits: Tensor, target: Tensor) -> Tensor:
-        parts = self.terms(logits, target)
+    def _sum(self, logits: Tensor, target: Tensor, sums: Sums) -> Tensor:
+        parts = self.terms(logits, target, sums)
         return torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
 
 

@@ -48,4 +48,5 @@ class CrossEntropy(WeightedLoss):
             label_smoothing=self.label_smoothing,
         )
         counted = weights[pixels.target] * pixels.valid
-        return ratio((losses.squeeze(0) * pixels.valid).sum(), counted.sum())
+        total = pixels.sums.total
+        return ratio(total((losses.squeeze(0) * pixels.valid).sum()), total(counted.sum()))

@@ -30,8 +30,9 @@ class Dice(WeightedLoss):
         probs = pixels.logits.softmax(0) * pixels.valid
         index = torch.arange(probs.shape[0], device=probs.device).unsqueeze(1)
         is_label = (pixels.target == index) & pixels.valid
-        support = is_label.sum(1)
-        overlap = (probs * is_label).sum(1)
-        score = ratio(2 * overlap, probs.sum(1) + support)
+        total = pixels.sums.total
+        support = total(is_label.sum(1))
+        overlap = total((probs * is_label).sum(1))
+        score = ratio(2 * overlap, total(probs.sum(1)) + support)
         weights = self.weights_like(probs) * (support > 0)
         return ratio(((1 - score) * weights).sum(), weights.sum())

@@ -42,4 +42,5 @@ class Focal(WeightedLoss):
         # 1 - p without cancellation; kept off 0, where a power below 1 has no slope.
         rest = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).eps)
         weights = self.weights_like(log_probs)[pixels.target] * pixels.valid
-        return ratio((-log_p * rest**self.gamma * weights).sum(), weights.sum())
+        total = pixels.sums.total
+        return ratio(total((-log_p * rest**self.gamma * weights).sum()), total(weights.sum()))

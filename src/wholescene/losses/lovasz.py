@@ -24,10 +24,11 @@ class Lovasz(WeightedLoss):
 
     def compare(self, pixels: Pixels) -> Tensor:
         """Compute the loss of flattened, masked pixels."""
-        probs = pixels.logits.softmax(0)
+        everything = pixels.sums.everything
+        probs = everything(pixels.logits.softmax(0))
         weights = self.weights_like(probs)
-        valid = pixels.valid
-        labels = torch.where(valid, pixels.target, -1)
+        valid = everything(pixels.valid)
+        labels = torch.where(valid, everything(pixels.target), -1)
         counts = torch.bincount(pixels.target[valid], minlength=probs.shape[0])
         # Zero, and part of the graph, if there is no class to add.
         total, share = pixels.logits.sum() * 0.0, weights.new_zeros(())

@@ -12,7 +12,26 @@ from wholescene.errors import InputError
 from wholescene.labels import IGNORE_INDEX
 from wholescene.losses.weights import check_weights
 
-__all__ = ["Pixels", "WeightedLoss", "prepare", "ratio"]
+__all__ = ["HERE", "Pixels", "Sums", "WeightedLoss", "prepare", "ratio"]
+
+
+class Sums:
+    """How sums over the pixels of a batch are made: here, of all there are.
+
+    Where a batch is spread over processes, each has some of its pixels, and one of another kind
+    adds up theirs, so that a loss is that of the whole batch in every process.
+    """
+
+    def total(self, part: Tensor) -> Tensor:
+        """Sum over all pixels, from that over those that are here."""
+        return part
+
+    def everything(self, part: Tensor) -> Tensor:
+        """All pixels, the last dimension, from those that are here."""
+        return part
+
+
+HERE = Sums()
 
 
 class Pixels(NamedTuple):
@@ -25,11 +44,13 @@ class Pixels(NamedTuple):
         logits: (K, N).
         target: (N,), int64, 0 to K - 1.
         valid: (N,), bool.
+        sums: How sums over them are made.
     """
 
     logits: Tensor
     target: Tensor
     valid: Tensor
+    sums: Sums = HERE
 
 
 class WeightedLoss(nn.Module):
@@ -50,12 +71,13 @@ class WeightedLoss(nn.Module):
         # Not persistent: a setting, not something learned.
         self.register_buffer("class_weights", weights, persistent=False)
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, sums: Sums = HERE) -> Tensor:
         """Compare.
 
         Args:
             logits: (B, K, H, W), any float type.
             target: (B, H, W), int64, class indices and ``IGNORE_INDEX``.
+            sums: How sums over pixels are made, if others are elsewhere.
 
         Returns:
             A scalar, float32 (float64 for float64 logits). Exactly 0, with zero gradient, if every
@@ -63,7 +85,7 @@ class WeightedLoss(nn.Module):
         """
         # Softmax, logarithm and long sums lose too much in 16 bits.
         with torch.autocast(logits.device.type, enabled=False):
-            return self.compare(prepare(logits, target, self.class_weights))
+            return self.compare(prepare(logits, target, self.class_weights)._replace(sums=sums))
 
     def compare(self, pixels: Pixels) -> Tensor:
         """Compute the loss of flattened, masked pixels."""

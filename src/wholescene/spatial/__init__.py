@@ -2,6 +2,17 @@
 
 from wholescene.spatial.checkpoint import Checkpoint
 from wholescene.spatial.plan import Plan, plan
+from wholescene.spatial.shard import Shard, ShardedOutput, reduce_gradients, run_sharded
 from wholescene.spatial.stream import Streamer, stream
 
-__all__ = ["Checkpoint", "Plan", "Streamer", "plan", "stream"]
+__all__ = [
+    "Checkpoint",
+    "Plan",
+    "Shard",
+    "ShardedOutput",
+    "Streamer",
+    "plan",
+    "reduce_gradients",
+    "run_sharded",
+    "stream",
+]

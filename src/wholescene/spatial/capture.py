@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from wholescene.errors import InputError, UnsupportedError
+from wholescene.spatial.chance import is_random, scene_dropout
 from wholescene.spatial.graph import Graph, Ref, Value, run_op
 
-__all__ = ["Output", "capture"]
+__all__ = ["Output", "capture", "pick"]
 
 Output = str | int | None
 aten = torch.ops.aten
@@ -33,22 +34,26 @@ def capture(
     *,
     dtype: torch.dtype = torch.float32,
     output: Output = None,
+    live: bool = False,
 ) -> Graph:
-    """Trace an evaluated module.
+    """Trace a module.
 
     Args:
         module: Maps ``(B, C, H, W)`` to ``(B, K, H', W')``.
         shape: Shape of the scene.
         dtype: Type of the image.
         output: Picks from a module that returns a dict, tuple or object.
+        live: Keep parameters as they are, to be learnt, and what follows from them to be computed
+            anew; the module may be in training mode then.
 
     Raises:
-        InputError: If the module is in training mode.
+        InputError: If the module is in training mode and is not traced to be learnt.
         UnsupportedError: If it cannot be traced at this shape.
     """
-    if module.training:
+    if module.training and not live:
         raise InputError("the module is in training mode; call module.eval() first")
-    picked = _Picked(module, output).eval()
+    picked = _Picked(module, output)
+    picked.train(module.training) if live else picked.eval()
     try:
         device = next(iter(module.parameters()), torch.empty(0)).device
         with FakeTensorMode(allow_non_fake_inputs=True):
@@ -65,7 +70,7 @@ def capture(
             f"{_reason(error)}. It must accept this shape in a plain forward and use no control "
             "flow that depends on pixels"
         ) from error
-    return _Builder(program).build().pruned()
+    return _Builder(program, dict(picked.named_parameters()) if live else {}).build().pruned()
 
 
 def _reason(error: Exception) -> str:
@@ -81,26 +86,34 @@ class _Picked(nn.Module):
         self.module, self.output = module, output
 
     def forward(self, image: Tensor) -> Tensor:
-        result = self.module(image)
-        picked = result if self.output is None else self._pick(result)
-        if not isinstance(picked, Tensor):
-            named = "" if self.output is None else f" at output={self.output!r}"
-            raise InputError(
-                f"the module returns {type(picked).__name__}{named}, not a tensor; pick one with "
-                "output=, a key, index or attribute"
-            )
-        return picked
+        return pick(self.module(image), self.output)
 
-    def _pick(self, result: Any) -> Any:
-        named = isinstance(self.output, str) and not isinstance(result, dict)
-        try:
-            return getattr(result, str(self.output)) if named else result[self.output]
-        except (KeyError, IndexError, AttributeError, TypeError) as error:
-            known = f" with {list(result)}" if isinstance(result, dict) else ""
-            raise InputError(
-                f"output={self.output!r} is not in what the module returns, a "
-                f"{type(result).__name__}{known}"
-            ) from error
+
+def pick(result: Any, output: Output) -> Tensor:
+    """The tensor that is wanted of what a module returns.
+
+    Raises:
+        InputError: If it is not there, or no tensor.
+    """
+    picked = result if output is None else _entry(result, output)
+    if not isinstance(picked, Tensor):
+        named = "" if output is None else f" at output={output!r}"
+        raise InputError(
+            f"the module returns {type(picked).__name__}{named}, not a tensor; pick one with "
+            "output=, a key, index or attribute"
+        )
+    return picked
+
+
+def _entry(result: Any, output: str | int) -> Any:
+    named = isinstance(output, str) and not isinstance(result, dict)
+    try:
+        return getattr(result, str(output)) if named else result[output]
+    except (KeyError, IndexError, AttributeError, TypeError) as error:
+        known = f" with {list(result)}" if isinstance(result, dict) else ""
+        raise InputError(
+            f"output={output!r} is not in what the module returns, a {type(result).__name__}{known}"
+        ) from error
 
 
 # Operators that give back their input when a network is evaluated.
@@ -131,8 +144,10 @@ _VIEWS = {
 class _Builder:
     """Turns an exported program into a graph of fewer kinds of operator."""
 
-    def __init__(self, program: torch.export.ExportedProgram) -> None:
-        self.program = program
+    def __init__(
+        self, program: torch.export.ExportedProgram, live: Mapping[str, nn.Parameter]
+    ) -> None:
+        self.program, self.live = program, live
         self.graph = Graph()
         self.static: set[int] = set()
         self.of: dict[str, Any] = {}
@@ -152,7 +167,8 @@ class _Builder:
     def _inputs(self) -> dict[str, Tensor]:
         signature, program = self.program.graph_signature, self.program
         tensors = {
-            key: program.state_dict[name] for key, name in signature.inputs_to_parameters.items()
+            key: self.live.get(name, program.state_dict[name])
+            for key, name in signature.inputs_to_parameters.items()
         }
         for key, name in signature.inputs_to_buffers.items():
             held = program.state_dict if name in program.state_dict else program.constants
@@ -165,7 +181,10 @@ class _Builder:
         fake = node.meta["val"]
         value = self.graph.add(None, (), {}, shape=tuple(fake.shape), dtype=fake.dtype)
         if node.name in tensors:
-            value.constant, value.layer = tensors[node.name].detach(), str(node.target)
+            given = tensors[node.name]
+            is_live = isinstance(given, nn.Parameter) and bool(self.live)
+            value.constant = given if is_live else given.detach()
+            value.layer = str(node.target)
             self.static.add(value.index)
         else:
             self.graph.image = value.index
@@ -210,7 +229,7 @@ class _Builder:
         if 0 in value.shape:
             value.constant = torch.empty(value.shape, dtype=value.dtype)
             self.static.add(value.index)
-        elif all(ref in self.static for ref in value.refs()):
+        elif not is_random(op, args, kwargs) and all(ref in self.static for ref in value.refs()):
             self.static.add(value.index)
             self._fold(value)
         return value
@@ -218,14 +237,22 @@ class _Builder:
     def _fold(self, value: Value) -> None:
         """Compute a value that does not depend on the image, unless it would be large."""
         known = {ref: self.graph.values[ref].constant for ref in value.refs()}
-        if value.num_bytes <= _FOLDED_BYTES and all(item is not None for item in known.values()):
-            value.constant = run_op(value, known.__getitem__)  # type: ignore[arg-type]
+        is_known = all(item is not None and not item.requires_grad for item in known.values())
+        if value.num_bytes <= _FOLDED_BYTES and is_known:
+            with torch.no_grad():
+                value.constant = run_op(value, known.__getitem__)  # type: ignore[arg-type]
             # What it was made from is needed no longer.
             value.op, value.args, value.kwargs, value.part = None, (), {}, None
 
     def _many(self, node: torch.fx.Node, args: Any, kwargs: Any) -> Any:
         """Operators with several results: one value per result."""
         fakes, layer = node.meta["val"], _layer(node)
+        if node.target is aten._native_batch_norm_legit_functional.default:
+            norm = (*args[:5], True, *args[6:], False)
+            return (self._append(aten.batch_norm.default, norm, {}, fakes[0], layer),) * len(fakes)
+        if node.target is aten.native_dropout.default:
+            key = len(self.graph.values)
+            return (self._append(scene_dropout, (*args[:2], key), {}, fakes[0], layer), None)
         if node.target is aten._native_batch_norm_legit_no_training.default:
             x, weight, bias, mean, var, _, eps = args
             norm = (x, weight, bias, mean, var, False, 0.0, eps, False)
@@ -270,6 +297,8 @@ def _canonical(op: Any, args: Any, kwargs: Any, fake: Tensor, graph: Graph) -> t
         return aten.reshape.default, (args[0], list(fake.shape)), {}
     if op is aten.type_as.default:
         return aten.to.dtype, (args[0], fake.dtype), {}
+    if op is aten.new_empty.default:
+        return aten.empty.memory_format, (list(fake.shape),), {"dtype": fake.dtype}
     if op is aten.transpose.int or op is aten.t.default:
         order = list(range(fake.dim()))
         first, second = (args[1], args[2]) if len(args) > 2 else (0, 1)

@@ -122,8 +122,7 @@ def copied(value: Value, into: Graph, place: dict[int, int]) -> Value:
 def run_op(value: Value, tensor_of: Callable[[int], Tensor]) -> Tensor:
     """Compute a value from tensors in place of its arguments."""
     args, kwargs = mapped((value.args, value.kwargs), tensor_of)
-    with torch.no_grad():
-        result = value.op(*args, **kwargs)
+    result = value.op(*args, **kwargs)
     return result if value.part is None else result[value.part]  # type: ignore[no-any-return]
 
 

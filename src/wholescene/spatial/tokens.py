@@ -61,8 +61,16 @@ def _starts(value: Value, graph: Graph) -> bool:
     if (value.args[1] if len(value.args) > 1 else 0) % 3 != 1:
         return False
     *few, grid = (graph.values[ref.index] for ref in value.args[0])
-    learnt = bool(few) and all(item.constant is not None for item in few)
+    learnt = bool(few) and all(_is_learnt(item, graph) for item in few)
     return learnt and sum(v.shape[1] for v in few) <= _MOST_TOKENS and grid.constant is None
+
+
+def _is_learnt(value: Value, graph: Graph) -> bool:
+    """Whether a value follows from parameters alone."""
+    refs = value.refs()
+    if value.constant is not None or value.index == graph.image:
+        return value.constant is not None
+    return bool(refs) and all(_is_learnt(graph.values[ref], graph) for ref in refs)
 
 
 class _Splitter:
@@ -90,10 +98,17 @@ class _Splitter:
         *few, grid = (ref.index for ref in value.args[0])
         if grid in self.pairs:
             return None
+        count = sum(self.old.values[i].shape[1] for i in few)
+        return _Pair(self._learnt(few, value, count), self.place[grid], 1, count, value.shape)
+
+    def _learnt(self, few: Sequence[int], value: Value, count: int) -> int:
+        """The tokens before the scene's as one value."""
         tensors = [self.old.values[i].constant for i in few]
-        joined = torch.cat([t for t in tensors if t is not None], 1)
-        head = self._constant(joined, value.layer)
-        return _Pair(head, self.place[grid], 1, joined.shape[1], value.shape)
+        known = [t for t in tensors if t is not None and not t.requires_grad]
+        if len(known) == len(few):
+            return self._constant(torch.cat(known, 1), value.layer)
+        shape = (value.shape[0], count, value.shape[2])
+        return self._add(aten.cat.default, ([Ref(self.place[i]) for i in few], 1), value, shape)
 
     def _restart(self, value: Value) -> _Pair | None:
         """The two parts of a sequence, put together again after each went its own way."""
@@ -207,7 +222,7 @@ class _Splitter:
 
     def _cut(self, item: Value, dim: int, start: int, stop: int) -> Ref:
         """Some entries of a value that has no parts."""
-        if item.constant is not None:
+        if item.constant is not None and not item.constant.requires_grad:
             return Ref(self._constant(item.constant.narrow(dim, start, stop - start), item.layer))
         shape = [*item.shape]
         shape[dim] = stop - start

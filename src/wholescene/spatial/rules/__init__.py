@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from wholescene.spatial.chance import scene_dropout
 from wholescene.spatial.graph import Value
 from wholescene.spatial.rules import attention, normalise, pointwise, reduce, resize, shape, window
 from wholescene.spatial.rules.base import (
@@ -97,6 +98,7 @@ RULES: dict[object, Builder] = {
     normalise.subtract_and_exp: pointwise.elementwise,
     aten.linear.default: pointwise.linear,
     aten.prelu.default: pointwise.prelu,
+    scene_dropout: pointwise.elementwise,
     aten._prelu_kernel.default: pointwise.elementwise,
     aten.glu.default: pointwise.gated,
     aten.softmax.int: _over_dims,

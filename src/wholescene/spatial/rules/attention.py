@@ -233,8 +233,10 @@ class _TokenProduct(Reduction):
 
     def add(self, local: Local) -> None:
         exact = [tensor.to(accumulator_dtype(tensor.dtype)) for tensor in local.tensors]
-        part = self.product(Local(exact, local.out, local.needs))
-        self.total = part if self.total is None else self.total + part
+        self.absorb(self.product(Local(exact, local.out, local.needs)))
+
+    def joined(self, total: Tensor, part: Tensor, count: int) -> Tensor:
+        return total + part
 
     def finish(self) -> Tensor:
         assert self.total is not None

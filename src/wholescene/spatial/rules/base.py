@@ -125,6 +125,15 @@ class Reduction(ABC):
     def add(self, local: Local) -> None:
         """Take in the region ``local.out`` of the domain; each element comes exactly once."""
 
+    def absorb(self, part: Tensor, count: int = 0) -> None:
+        """Take in what other regions come to."""
+        self.total = part if self.total is None else self.joined(self.total, part, count)
+        self.count += count
+
+    @abstractmethod
+    def joined(self, total: Tensor, part: Tensor, count: int) -> Tensor:
+        """What two sets of regions come to, as a new tensor; ``count`` is that of ``part``."""
+
     @abstractmethod
     def finish(self) -> Tensor:
         """Give the result over all regions."""

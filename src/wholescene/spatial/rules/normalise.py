@@ -106,17 +106,14 @@ class _Moments(Reduction):
 
     def add(self, local: Local) -> None:
         x = local.tensors[0]
-        count = x[0].numel() // self.groups
-        part = moments(x, self.groups)
-        if self.total is None:
-            self.count, self.total = count, part
-            return
-        total = self.count + count
-        share = count / total
-        delta = part[0] - self.total[0]
-        mean = self.total[0] + delta * share
-        spread = self.total[1] * (1 - share) + part[1] * share + delta**2 * share * (1 - share)
-        self.count, self.total = total, torch.stack([mean, spread])
+        self.absorb(moments(x, self.groups), x[0].numel() // self.groups)
+
+    def joined(self, total: Tensor, part: Tensor, count: int) -> Tensor:
+        share = count / (self.count + count)
+        delta = part[0] - total[0]
+        mean = total[0] + delta * share
+        spread = total[1] * (1 - share) + part[1] * share + delta**2 * share * (1 - share)
+        return torch.stack([mean, spread])
 
     def finish(self) -> Tensor:
         assert self.total is not None
@@ -169,8 +166,8 @@ class _LogSums(Totals):
     def part(self, tensor: Tensor) -> Tensor:
         return log_sum_exp(tensor, self.dims[0])
 
-    def merge(self, total: Tensor, part: Tensor) -> None:
-        total.copy_(torch.logaddexp(total, part))
+    def joined(self, total: Tensor, part: Tensor, count: int) -> Tensor:
+        return torch.logaddexp(total, part)
 
 
 def log_sum_exp_rule(value: Value, inputs: Sequence[Input]) -> Built:

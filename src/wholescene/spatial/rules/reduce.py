@@ -72,7 +72,7 @@ class Totals(Reduction):
             if dim is not None:
                 start, stop = local.out[axis]
                 view = view.narrow(dim, start, stop - start)
-        self.merge(view, part)
+        view.copy_(self.joined(view.clone(), part, 0))
 
     def finish(self) -> Tensor:
         assert self.total is not None
@@ -84,9 +84,8 @@ class Totals(Reduction):
         """Fold one region, keeping the folded dimensions with one entry."""
         return tensor.sum(self.dims, keepdim=True, dtype=accumulator_dtype(tensor.dtype))
 
-    def merge(self, total: Tensor, part: Tensor) -> None:
-        """Add a region to the total, in place."""
-        total += part
+    def joined(self, total: Tensor, part: Tensor, count: int) -> Tensor:
+        return total + part
 
     def done(self, total: Tensor) -> Tensor:
         """Turn the total into the result."""
@@ -110,8 +109,8 @@ class _Extrema(Totals):
         fold = torch.amax if self.is_max else torch.amin
         return fold(tensor, self.dims, keepdim=True)
 
-    def merge(self, total: Tensor, part: Tensor) -> None:
-        total.copy_((torch.maximum if self.is_max else torch.minimum)(total, part))
+    def joined(self, total: Tensor, part: Tensor, count: int) -> Tensor:
+        return (torch.maximum if self.is_max else torch.minimum)(total, part)
 
 
 class _Norms(Totals):
@@ -126,7 +125,9 @@ class _Norms(Totals):
         return (exact**self.order).sum(self.dims, keepdim=True)
 
     def done(self, total: Tensor) -> Tensor:
-        return total ** (1 / self.order)
+        # The slope of a root at zero is infinite; a norm there has none.
+        is_zero = total == 0
+        return torch.where(is_zero, 0, torch.where(is_zero, 1, total) ** (1 / self.order))
 
 
 def mean(value: Value, inputs: Sequence[Input]) -> Built:
@@ -298,10 +299,11 @@ class _Bins(Reduction):
             for col, (left, right) in cols:
                 inside = x[:, :, top:bottom, left:right]
                 bin_ = self.total[:, :, row, col]
-                if self.is_max:
-                    torch.maximum(bin_, inside.amax((2, 3)), out=bin_)
-                else:
-                    bin_ += _total(inside, kind)
+                part = inside.amax((2, 3)) if self.is_max else _total(inside, kind)
+                bin_.copy_(self.joined(bin_.clone(), part, 0))
+
+    def joined(self, total: Tensor, part: Tensor, count: int) -> Tensor:
+        return torch.maximum(total, part) if self.is_max else total + part
 
     def _touched(self, i: int, local: Local, size: int) -> list[tuple[int, Span]]:
         """Bins along a dimension that a region reaches, and their pixels in it."""

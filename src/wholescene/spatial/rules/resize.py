@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor
 from wholescene.spatial.axis import AxisNeed
 from wholescene.spatial.graph import Value
 from wholescene.spatial.layout import Axis, Layout
-from wholescene.spatial.regions import Enlarging
+from wholescene.spatial.regions import Enlarging, Span
 from wholescene.spatial.rules.base import Built, Input, Local, Rule, image_axes, image_layout
 
 __all__ = ["resize"]
@@ -166,25 +166,54 @@ def _cubic(part: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _blend(x: Tensor, taps: _Taps, dim: int, out: tuple[int, int], origin: int) -> Tensor:
-    """Blend the taps of outputs ``out`` along rows (2) or columns (3) of an image.
-
-    A few outputs at a time are a product with a matrix of weights, which reads and writes each
-    value once.
-    """
+    """Blend the taps of outputs ``out`` along rows (2) or columns (3) of an image."""
     if taps.weight is None:
         index = torch.from_numpy(taps.index[out[0] : out[1], 0] - origin).to(x.device)
         return x.index_select(dim, index)
     batch, channels, height, width = x.shape
     shape = (batch, height, width * channels) if dim == 2 else (batch * height, width, channels)
     given = x.permute(0, 2, 3, 1).reshape(shape)
-    result = x.new_empty(shape[0], out[1] - out[0], shape[2])
+    result: Tensor = _Blended.apply(given, taps, out, origin)
+    sizes = (-1, width) if dim == 2 else (height, -1)
+    return result.view(batch, *sizes, channels).permute(0, 3, 1, 2)
+
+
+class _Blended(torch.autograd.Function):
+    """Blends entries along the middle of three dimensions.
+
+    A few outputs at a time are a product with a matrix of weights, which reads and writes each
+    value once; backwards with the matrix transposed.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, given: Tensor, taps: _Taps, out: tuple[int, int], origin: int) -> Tensor:
+        ctx.known = given.shape, taps, out, origin
+        result = given.new_empty(given.shape[0], out[1] - out[0], given.shape[2])
+        for (first, last), (low, high), weight in _products(taps, out, origin):
+            each = weight.to(given.device, given.dtype).expand(given.shape[0], -1, -1)
+            torch.bmm(each, given[:, low:high], out=result[:, first:last])
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        shape, taps, out, origin = ctx.known
+        (grad,) = grads
+        result = grad.new_zeros(shape)
+        for (first, last), (low, high), weight in _products(taps, out, origin):
+            each = weight.T.to(grad.device, grad.dtype).expand(shape[0], -1, -1)
+            result[:, low:high].baddbmm_(each, grad[:, first:last])
+        return result, None, None, None
+
+
+def _products(
+    taps: _Taps, out: tuple[int, int], origin: int
+) -> Iterator[tuple[Span, Span, Tensor]]:
+    """Outputs from 0, inputs from ``origin`` and the weights between them, a few at a time."""
+    assert taps.weight is not None
     for first in range(out[0], out[1], _AT_ONCE):
         last = min(first + _AT_ONCE, out[1])
         index = torch.from_numpy(taps.index[first:last] - origin)
         low, high = int(index.min()), int(index.max()) + 1
         weight = taps.weight.new_zeros(last - first, high - low)
         weight.scatter_add_(1, index - low, taps.weight[first:last])
-        each = weight.to(x.device, x.dtype).expand(shape[0], -1, -1)
-        torch.bmm(each, given[:, low:high], out=result[:, first - out[0] : last - out[0]])
-    sizes = (-1, width) if dim == 2 else (height, -1)
-    return result.view(batch, *sizes, channels).permute(0, 3, 1, 2)
+        yield (first - out[0], last - out[0]), (low, high), weight

@@ -1,0 +1,107 @@
+"""Batch norm in training over a scene that many ranks share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wholescene.spatial.wire import Wire
+
+__all__ = ["scene_batch_norm"]
+
+
+def scene_batch_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running: tuple[Tensor, Tensor] | None,
+    momentum: float,
+    eps: float,
+    wire: Wire,
+    token: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Normalise by mean and variance over all rows of the scene, on whichever rank they are.
+
+    Args:
+        x: This rank's rows: ``(B, C, ...)``; there may be none.
+        weight: Scale of each channel.
+        bias: Shift of each channel.
+        running: Running mean and variance; they move by ``momentum``, alike on all ranks.
+        momentum: Share of this scene in them.
+        eps: Added to the variance.
+        wire: The ranks.
+        token: Of the exchange before.
+
+    Returns:
+        The normalised rows, and the next token.
+    """
+    mean, var, count = _moments(x.detach(), wire)
+    if running is not None:
+        with torch.no_grad():
+            running[0].lerp_(mean.to(running[0]), momentum)
+            running[1].lerp_((var * (count / max(count - 1, 1))).to(running[1]), momentum)
+    inverse = (var + eps).rsqrt()
+    mean, inverse = mean.to(_kind(x)), inverse.to(_kind(x))
+    return _Normalised.apply(token, x, weight, bias, mean, inverse, count, wire)  # type: ignore[no-any-return]
+
+
+def _kind(x: Tensor) -> torch.dtype:
+    return torch.float32 if x.dtype.itemsize < 4 else x.dtype
+
+
+def _moments(x: Tensor, wire: Wire) -> tuple[Tensor, Tensor, int]:
+    """Mean and variance of each channel over the scene in double precision, and the count."""
+    channels = x.shape[1]
+    count = x.numel() // channels
+    found = x.new_zeros(3, channels, dtype=torch.float64)
+    if count:
+        dims = [0, *range(2, x.dim())]
+        var, mean = torch.var_mean(x.to(_kind(x)), dims, correction=0)
+        found = torch.stack([mean.double(), var.double(), torch.full_like(mean, count).double()])
+    parts = torch.stack(wire.gather(found))
+    counts = parts[:, 2]
+    total = counts.sum(0)
+    mean = (parts[:, 0] * counts).sum(0) / total
+    spread = (parts[:, 1] + (parts[:, 0] - mean) ** 2) * counts
+    return mean, spread.sum(0) / total, int(total[0])
+
+
+class _Normalised(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        token: Tensor,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor,
+        inverse: Tensor,
+        count: int,
+        wire: Wire,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(x, weight, mean, inverse)
+        ctx.known = count, wire, bias is not None
+        # The variance that a norm with stored statistics and no eps takes the root of.
+        y = F.batch_norm(x, mean, inverse**-2, weight, bias, False, 0.0, 0.0) if x.numel() else x
+        return (y.clone() if y is x else y), token.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        x, weight, mean, inverse = ctx.saved_tensors
+        count, wire, has_bias = ctx.known
+        grad, token = grads
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        dims = [0, *range(2, x.dim())]
+        wide = grad.to(mean.dtype)
+        centred = (x - mean.view(shape)) * inverse.view(shape)
+        sums = torch.stack([wide.sum(dims), (wide * centred).sum(dims)])
+        total = wire.sum(sums.double()).to(mean.dtype) / count
+        scale = inverse if weight is None else inverse * weight.to(inverse)
+        spread = centred.mul_(-total[1].view(shape)).add_(wide).sub_(total[0].view(shape))
+        grad_x = spread.mul_(scale.view(shape)).to(x.dtype)
+        grad_weight = None if weight is None else sums[1].to(weight.dtype)
+        grad_bias = sums[0].to(x.dtype if weight is None else weight.dtype) if has_bias else None
+        return token, grad_x, grad_weight, grad_bias, None, None, None, None

@@ -1,0 +1,114 @@
+"""What ranks send each other: rows of a value, sums over the scene, and bad news."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from wholescene.errors import RankError
+
+__all__ = ["Wire"]
+
+
+class Wire:
+    """The ranks that share one scene.
+
+    Args:
+        group: Process group; ``None`` for this process alone.
+
+    Attributes:
+        bytes_sent: Bytes that this rank has sent.
+    """
+
+    def __init__(self, group: dist.ProcessGroup | None) -> None:
+        self.group = group
+        self.size = 1 if group is None else dist.get_world_size(group)
+        self.rank = 0 if group is None else dist.get_rank(group)
+        self.bytes_sent = 0
+
+    def swap(
+        self,
+        sent: list[tuple[int, Tensor]],
+        shapes: list[tuple[int, tuple[int, ...]]],
+        like: Tensor,
+    ) -> list[Tensor]:
+        """Send tensors to ranks, and receive others.
+
+        Args:
+            sent: Rank and tensor, in the order in which that rank awaits them.
+            shapes: Rank and shape of what comes, likewise.
+            like: Has the type and device of what comes.
+        """
+        if not sent and not shapes:
+            return []
+        taken = [like.new_empty(shape) for _, shape in shapes]
+        whole = [(peer, tensor.contiguous()) for peer, tensor in sent]
+        ops = [self._op(dist.isend, tensor, peer) for peer, tensor in whole]
+        ops += [
+            self._op(dist.irecv, tensor, peer)
+            for (peer, _), tensor in zip(shapes, taken, strict=True)
+        ]
+        self.bytes_sent += sum(tensor.nbytes for _, tensor in whole)
+        try:
+            for work in dist.batch_isend_irecv(ops):
+                work.wait()
+        except RuntimeError as error:
+            raise _lost(error) from error
+        return taken
+
+    def _op(self, kind: object, tensor: Tensor, peer: int) -> dist.P2POp:
+        assert self.group is not None
+        raw = tensor.view(-1).view(torch.uint8)
+        return dist.P2POp(kind, raw, dist.get_global_rank(self.group, peer), self.group)  # type: ignore[arg-type]
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Sum a tensor over ranks, in place."""
+        if self.size > 1:
+            self.bytes_sent += 2 * tensor.nbytes * (self.size - 1) // self.size
+            try:
+                dist.all_reduce(tensor, group=self.group)
+            except RuntimeError as error:
+                raise _lost(error) from error
+        return tensor
+
+    def gather(self, tensor: Tensor) -> list[Tensor]:
+        """The tensor of every rank; all have the same shape."""
+        if self.size == 1:
+            return [tensor]
+        parts = [torch.empty_like(tensor) for _ in range(self.size)]
+        self.bytes_sent += tensor.nbytes * (self.size - 1)
+        try:
+            dist.all_gather(parts, tensor.contiguous(), group=self.group)
+        except RuntimeError as error:
+            raise _lost(error) from error
+        return parts
+
+    def tell(self, message: object) -> list[object]:
+        """What every rank has to say; small things only."""
+        if self.size == 1:
+            return [message]
+        said: list[object] = [None] * self.size
+        try:
+            dist.all_gather_object(said, message, group=self.group)
+        except RuntimeError as error:
+            raise _lost(error) from error
+        return said
+
+    def agree(self, trouble: str | None) -> None:
+        """Raise on every rank if any of them has trouble.
+
+        Raises:
+            RankError: Names the first rank with trouble, and what it is.
+        """
+        for rank, said in enumerate(self.tell(trouble)):
+            if said is not None:
+                raise RankError(f"rank {rank} of {self.size} failed: {said}")
+
+
+def _lost(error: Exception) -> RankError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return RankError(
+        f"another rank of this scene is gone or waits for something else ({lines[0][:120]}); its "
+        "own message says why"
+    )
