@@ -13,6 +13,7 @@ __all__ = [
     "LabelError",
     "ModelFileError",
     "OutputError",
+    "RankError",
     "RasterError",
     "ResumeError",
     "UnsupportedError",
@@ -46,6 +47,10 @@ class ModelFileError(WholesceneError, ValueError):
 
 class OutputError(WholesceneError, OSError):
     """An output that cannot be written."""
+
+
+class RankError(WholesceneError, RuntimeError):
+    """A process that works on the same scene has failed or is gone."""
 
 
 class RasterError(WholesceneError, OSError):

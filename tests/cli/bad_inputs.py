@@ -173,6 +173,11 @@ def _other_classes(world: World) -> Command:
     ]
 
 
+def evaluate(world: World, *more: str) -> Command:
+    given = ("--dataset", str(world.dataset), "--model", str(world.model))
+    return ["evaluate", *given, "--out", str(world.root / "evaluation"), *more]
+
+
 def _nan_weights(world: World) -> Command:
     tensors = load_file(_tensors(world))
     broken = {k: v * torch.nan if v.is_floating_point() else v for k, v in tensors.items()}
@@ -219,7 +224,11 @@ CASES = [
     Case("wrong number of --bands", lambda w: predict(w, None, "--bands", "1,2")),
     Case("overlap not below block", lambda w: _windowed(w, "--block", "64", "--overlap", "64")),
     Case("unknown engine", lambda w: predict(w, None, "--engine", "magic")),
-    Case("engine that is not there yet", lambda w: predict(w, None, "--engine", "sharded")),
+    Case("one process where several work", lambda w: predict(w, None, "--engine", "sharded")),
+    Case(
+        "more processes than rows",
+        lambda w: predict(w, None, "--engine", "sharded", "--ranks", "100000"),
+    ),
     Case("setting of another engine", lambda w: predict(w, None, "--overlap", "64")),
     Case("views that streaming has not", lambda w: _streamed(w, "--tta", "flips")),
     Case("memory that is no size", lambda w: predict(w, None, "--memory", "plenty")),
@@ -257,6 +266,8 @@ CASES = [
     Case("unknown encoder", lambda w: train(w, "model.encoder=resnet19")),
     Case("unknown decoder", lambda w: train(w, "model.decoder=unet5")),
     Case("run directory in use", _run_exists),
+    Case("evaluate: sizes that fall", lambda w: evaluate(w, "--object-sizes", "96,32")),
+    Case("evaluate: sizes that are none", lambda w: evaluate(w, "--object-sizes", "small")),
     Case("score: map of another size", _score_other_size),
     Case("score: map without class names", _score_unnamed),
     Case(

@@ -6,7 +6,8 @@ import pytest
 
 from wholescene.cli import app
 
-COMMANDS = ["demo", "info", "train", "predict", "plan", "evaluate", "score", "vectorize", "report"]
+COMMANDS = ["demo", "info", "train", "pretrain", "predict", "plan", "evaluate", "score"]
+COMMANDS += ["vectorize", "report"]
 GROUPS = [["data", c] for c in ("synthesize", "verify", "stats", "fraction")]
 GROUPS += [["models", c] for c in ("list", "show")]
 

@@ -138,6 +138,24 @@ def test_paths_count_from_where_they_are_written(
     assert given.train.init_from == tmp_path / "old"
 
 
+def test_paths_inside_a_section_of_a_section(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "configs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    text = "data: {dataset: /abs}\nmodel: {refine: {classes: [car], weights: ../fine.pth}}\n"
+    path = write(tmp_path / "configs", text)
+
+    def weights(*overrides: str) -> str | None:
+        refine = load_config(path, overrides).model.refine
+        assert refine is not None
+        return refine.weights
+
+    assert weights() == str(tmp_path / "fine.pth")
+    assert weights("model.refine.weights=w.pth") == str(tmp_path / "w.pth")
+    assert weights("model.refine={classes: [car], weights: v.pth}") == str(tmp_path / "v.pth")
+
+
 def test_dump_is_complete_and_loads_to_the_same(tmp_path: Path) -> None:
     overrides = ["optim.lr=1e-7", "train.ema={}", "loss.class_weights=[1, 2.5]", "name=1e3.x"]
     config = load_config(write(tmp_path, MINIMAL), overrides)

@@ -10,7 +10,7 @@ from toy_scenes import CLASS_IDS, MakeDataset, coordinate_image, coordinate_labe
 
 from wholescene.data import DataSettings, SceneDataModule
 from wholescene.data.cache import cache_mb_per_process
-from wholescene.data.module import _start_worker
+from wholescene.data.loader import _start_worker
 from wholescene.datasets import Dataset
 from wholescene.datasets.fraction import draw_fraction, write_fraction
 from wholescene.errors import ConfigError, DatasetError

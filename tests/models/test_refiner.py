@@ -225,3 +225,30 @@ def test_the_published_budget() -> None:
     few = torch.zeros_like(mask)
     few[0, :3, :3] = True
     assert len(choose_windows(few, few, **settings)) == 16
+
+
+def test_a_refiner_learns_to_undo_false_alarms() -> None:
+    """The coarse network sees cars everywhere; the fine one finds the bright squares that are."""
+    model = make(decoder="unet", decoder_options={"channels": (16,) * 5}, budget=4, stride_px=8)
+    with torch.no_grad():
+        model.head.classify.weight.zero_()
+        model.head.classify.bias.copy_(torch.tensor([0.0, 1.0, -1.0, -1.0]))
+    generator = torch.Generator().manual_seed(2)
+    target = torch.zeros(2, 48, 48, dtype=torch.int64)
+    for number, (top, left) in enumerate(torch.randint(0, 43, (12, 2), generator=generator)):
+        target[number % 2, top : top + 5, left : left + 5] = 1
+    image = torch.randn(2, 2, 48, 48, generator=generator) * 0.3 + 2 * (target == 1)[:, None]
+    criterion = build_loss(LossSettings())
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    model.train()
+    for step in range(40):
+        torch.manual_seed(step)
+        optimizer.zero_grad()
+        criterion(model.forward_train(image, target), target).backward()
+        optimizer.step()
+    with torch.inference_mode():
+        model.eval()
+        assert (model.coarse(image).argmax(1) == 1).all()
+        found = model(image).argmax(1) == 1
+    true = target == 1
+    assert (found & true).sum() / (found | true).sum() > 0.8

@@ -99,7 +99,7 @@ def test_files_with_and_without_class_token(load) -> None:
 
 def test_what_reads_the_image_must_be_there_however_deep_the_network(load) -> None:
     state = trained()
-    # As SatMAE with groups of bands, and DOFA, which makes the kernel from wavelengths.
+    # Groups of bands, without what SatMAE tells them apart by.
     grouped = {k.replace("patch_embed.", "patch_embed.0."): v for k, v in state.items()}
     with pytest.raises(ModelFileError, match=r"missing: model.patch_embed.proj.weight"):
         load(grouped)

@@ -31,11 +31,14 @@ MakeScene = Callable[..., Path]
 @pytest.mark.parametrize(
     ("settings", "kind", "said"),
     [
-        ({"engine": "sharded"}, UnsupportedError, r"'sharded'.*use .*windowed"),
+        ({"engine": "sharded"}, InputError, r"several processes: say how many with --ranks"),
+        ({"engine": "sharded", "ranks": 0}, InputError, r"ranks 0 is not at least 1"),
+        ({"engine": "sharded", "ranks": 99}, InputError, r"99 ranks are more than the scene's 96"),
+        ({"engine": "streamed", "ranks": 2}, InputError, r"--ranks 2 does not apply .*streamed"),
         (
             {"engine": "tiled"},
             InputError,
-            r"'tiled' is unknown; use auto, whole, streamed, windowed",
+            r"'tiled' is unknown; use auto, whole, streamed, sharded, windowed",
         ),
         (
             {"engine": "windowed", "block": 32, "overlap": 32},

@@ -12,6 +12,7 @@ from wholescene.datasets import Dataset
 from wholescene.datasets.public.recipe import load_recipe
 from wholescene.errors import InputError
 from wholescene.evaluate import read_scores
+from wholescene.evaluate.objects import object_table, score_sizes
 from wholescene.evaluate.protocol import load_protocol
 from wholescene.models import save_model
 from wholescene.study.evaluation import evaluate_split
@@ -73,6 +74,42 @@ def test_protocol_of_whole_scenes(dataset: Dataset, capsys, tmp_path: Path) -> N
     assert "protocol" not in plain
 
 
+def test_objects_by_size_of_whole_scenes(dataset: Dataset, capsys, tmp_path: Path) -> None:
+    """The model knows nothing, so what matters is which labels and maps are compared."""
+    sizes = ("--object-sizes", "25,60")
+    code, text, _ = run(
+        capsys, dataset, "--protocol", "geoseg-potsdam", *sizes, "--out", tmp_path / "out"
+    )
+    assert code == 0
+    document = json.loads((tmp_path / "out" / "scores.json").read_text())
+    protocol = load_protocol("geoseg-potsdam")
+    for name, groups in document["objects"]["per_class"].items():
+        tables = [
+            object_table(
+                scene.labels[protocol.target],
+                tmp_path / "out" / "maps" / f"{scene.id}.tif",
+                dataset.classes,
+                name,
+            )
+            for scene in dataset.split("val")
+        ]
+        wanted = score_sizes(tables[0] + tables[1], (25, 60))
+        assert [group["objects"] for group in groups] == [each.objects for each in wanted]
+        assert [group["iou"] for group in groups] == [each.iou for each in wanted]
+    assert sum(g["objects"] for g in document["objects"]["per_class"]["car"]) > 10
+    line = next(line for line in text.splitlines() if line.startswith("car") and " 26-60 " in line)
+    assert int(line.split()[2]) == document["objects"]["per_class"]["car"][1]["objects"]
+    assert "Objects by size" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_sizes_are_refused_before_anything_is_mapped(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="object sizes 5, 5 do not rise"):
+        evaluate_split(
+            dataset.path, dataset.root / "model", tmp_path / "out", split="val", object_sizes=(5, 5)
+        )
+    assert not (tmp_path / "out").exists()
+
+
 def test_protocol_takes_the_target_it_names(dataset: Dataset, tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     rules = {"name": "own", "dataset": "potsdam", "about": "-", "source": "-"}
@@ -113,6 +150,8 @@ def test_protocol_of_patches(dataset: Dataset, capsys, tmp_path: Path) -> None:
         (("--split", "val"), "--split does not go with --protocol rsseg-potsdam"),
         (("--engine", "streamed"), "--engine does not apply where patches of 512 px"),
         (("--boundary", 3), "--boundary does not apply where patches of 512 px"),
+        (("--object-sizes", "9"), "--object-sizes does not apply where patches of 512 px"),
+        (("--object-sizes", "9,4"), "object sizes 9, 4 do not rise"),
         (("--resume",), "--resume does not apply where patches of 512 px"),
         (("--submission",), "--protocol does not go with --submission"),
     ],

@@ -17,8 +17,8 @@ from tiny_dataset import MakeConfig, make_dataset
 from wholescene.config import RunConfig, dump_config
 from wholescene.datasets import Dataset
 from wholescene.errors import InputError
+from wholescene.launch import run_ranks
 from wholescene.train import Notice, TrainMessage, TrainProgress, TrainStep, fit, read_metrics
-from wholescene.train.launch import run_ranks
 
 pytestmark = pytest.mark.slow  # every process imports torch again
 

@@ -17,6 +17,7 @@ from wholescene.cli.predict import (
     Memory,
     Overlap,
     Precision,
+    Ranks,
     Strict,
     Tta,
 )
@@ -45,6 +46,7 @@ def evaluate(
     batch: Batch = None,
     memory: Memory = None,
     strict: Strict = False,
+    ranks: Ranks = None,
     device: Device = "auto",
     precision: Precision = "float32",
     tta: Tta = None,
@@ -53,6 +55,10 @@ def evaluate(
     ] = None,
     boundary: Annotated[
         int | None, typer.Option(min=1, help="Also boundary IoU, with bands this wide (px).")
+    ] = None,
+    object_sizes: Annotated[
+        str | None,
+        typer.Option(help="Also scores by size of object: largest sizes (px) of groups, as 32,96."),
     ] = None,
     exclude: Annotated[
         list[str] | None,
@@ -66,6 +72,9 @@ def evaluate(
 
     Example: wholescene evaluate --dataset data/dataset.yaml --model runs/first --out runs/eval
     """
+    from wholescene.errors import InputError
+    from wholescene.evaluate import parse_sizes
+    from wholescene.launch import launched
     from wholescene.study.evaluation import evaluate_split, refuse_together
     from wholescene.study.submission import write_submission
 
@@ -77,10 +86,17 @@ def evaluate(
         "batch": batch,
         "memory": memory,
         "strict": strict,
+        "ranks": ranks,
         "device": device,
         "precision": precision,
         "tta": tta,
     }
+    sizes = parse_sizes(object_sizes)
+    if launched()[1] > 1:
+        raise InputError(
+            "evaluate is started once, not by torchrun; leave that out and give --engine sharded "
+            "--ranks N"
+        )
     with progress("evaluate", "px") as update:
         if submission:
             refuse_together(
@@ -89,6 +105,7 @@ def evaluate(
                     "--protocol": protocol,
                     "--erode": erode,
                     "--boundary": boundary,
+                    "--object-sizes": sizes,
                     "--exclude": tuple(exclude or ()),
                 },
             )
@@ -104,6 +121,7 @@ def evaluate(
                 split=split,
                 erode_px=erode,
                 boundary_px=boundary,
+                object_sizes=sizes,
                 exclude=tuple(exclude or ()),
                 progress=update,
                 **settings,

@@ -20,6 +20,7 @@ __all__ = [
     "Memory",
     "Overlap",
     "Precision",
+    "Ranks",
     "Strict",
     "Tta",
     "parse_bands",
@@ -31,7 +32,8 @@ EngineName = Annotated[
     typer.Option(
         "--engine",
         help="whole: one plain forward. streamed: the same numbers, block by block, for scenes of "
-        "any size. windowed: overlapping windows, blended; depends on their size. auto: whole if "
+        "any size. sharded: the same numbers, rows over --ranks processes. windowed: overlapping "
+        "windows, blended; depends on their size. auto: whole if "
         "it fits into --memory, else streamed.",
     ),
 ]
@@ -60,7 +62,15 @@ Strict = Annotated[
     bool,
     typer.Option(
         "--strict",
-        help="Auto, streamed: refuse layers without a streaming rule before any pixel is read.",
+        help="Auto, streamed, sharded: refuse layers without a rule before any pixel is read.",
+    ),
+]
+Ranks = Annotated[
+    int | None,
+    typer.Option(
+        "--ranks",
+        min=1,
+        help="Sharded: processes, each on a device of its own; those of torchrun if not given.",
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
@@ -97,6 +107,7 @@ def predict(
     batch: Batch = None,
     memory: Memory = None,
     strict: Strict = False,
+    ranks: Ranks = None,
     device: Device = "auto",
     precision: Precision = "float32",
     bands: Bands = None,
@@ -118,6 +129,7 @@ def predict(
 
     Example: wholescene predict scene.tif --model runs/first --out map.tif
     """
+    from wholescene.launch import launched
     from wholescene.prediction import predict as map_scene
     from wholescene.prediction import predict_many
 
@@ -128,6 +140,7 @@ def predict(
         "batch": batch,
         "memory": memory,
         "strict": strict,
+        "ranks": ranks,
         "device": device,
         "precision": precision,
         "bands": parse_bands(bands),
@@ -143,6 +156,8 @@ def predict(
             ]
         else:
             results = predict_many(scenes, model, out, progress=update, **options)
+    if launched()[0] > 0:  # the first process of a job speaks for all
+        return
     for result in results:
         for line in result.notes:
             note(f"note: {line}")

@@ -6,10 +6,11 @@ import json
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from wholescene.config.pretrain import PretrainConfig
 from wholescene.config.run import RunConfig
 from wholescene.errors import ConfigError
 from wholescene.train.record import settings_hash, write_config
@@ -21,11 +22,13 @@ from wholescene.yamlfile import (
     yaml_lines,
 )
 
-__all__ = ["config_hash", "dump_config", "load_config"]
+__all__ = ["config_hash", "dump_config", "load_config", "load_pretrain_config"]
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 config_hash = settings_hash
 
-TEXT_PATHS = frozenset({("model", "weights")})
+TEXT_PATHS = frozenset({("model", "weights"), ("model", "refine", "weights")})
 """Settings that name a file in plain text."""
 
 
@@ -47,20 +50,36 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Examples:
         >>> load_config("configs/synthetic-unet.yaml", ["train.steps=100"])  # doctest: +SKIP
     """
-    path = Path(path)
+    return _load(RunConfig, Path(path), overrides)
+
+
+def load_pretrain_config(path: str | Path, overrides: Sequence[str] = ()) -> PretrainConfig:
+    """Read a pre-training configuration, as :func:`load_config` reads a run configuration.
+
+    Args:
+        path: The YAML file.
+        overrides: ``section.key=value`` each.
+
+    Raises:
+        ConfigError: If the file is not such a configuration.
+    """
+    return _load(PretrainConfig, Path(path), overrides)
+
+
+def _load(kind: type[Settings], path: Path, overrides: Sequence[str]) -> Settings:
     text = _read(path)
     values = parse_yaml(text, str(path))
     lines = yaml_lines(text)
-    changes = [_parse_override(override) for override in overrides]
+    changes = [_parse_override(kind, override) for override in overrides]
     for keys, value in changes:
         _set(values, keys, value)
         for known in [known for known in lines if known[: len(keys)] == keys]:
             del lines[known]
-    config = _validate(values, _name(path, overrides), lines)
+    config = _validate(kind, values, _name(path, overrides), lines)
     return _anchored(config, path.parent.resolve(), {keys for keys, _ in changes})
 
 
-def dump_config(config: RunConfig, path: str | Path) -> None:
+def dump_config(config: RunConfig | PretrainConfig, path: str | Path) -> None:
     """Write every setting, defaults included, as YAML that loads to the same configuration.
 
     Raises:
@@ -84,12 +103,12 @@ def _name(path: Path, overrides: Sequence[str]) -> str:
     return f"{path} with --set {' '.join(overrides)}" if overrides else str(path)
 
 
-def _parse_override(override: str) -> tuple[KeyPath, Any]:
+def _parse_override(kind: type[BaseModel], override: str) -> tuple[KeyPath, Any]:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {override}: write it as section.key=value")
     keys = tuple(key.strip().split("."))
-    _check_key(keys, override)
+    _check_key(kind, keys, override)
     where = f"--set {override}"
     value = parse_yaml(f"value: {text}", where)
     if list(value) != ["value"]:
@@ -97,9 +116,9 @@ def _parse_override(override: str) -> tuple[KeyPath, Any]:
     return keys, value["value"]
 
 
-def _check_key(keys: tuple[str, ...], override: str) -> None:
+def _check_key(kind: type[BaseModel], keys: tuple[str, ...], override: str) -> None:
     """Follow the keys through the sections; below a free mapping any key may be made."""
-    owner: Any = RunConfig
+    owner: Any = kind
     for place, key in enumerate(keys):
         if not _is_model(owner):
             if _allows_keys(owner):
@@ -143,12 +162,14 @@ def _set(values: dict[str, Any], keys: KeyPath, value: Any) -> None:
     values[str(keys[-1])] = value
 
 
-def _validate(values: Mapping[str, Any], where: str, lines: Mapping[KeyPath, int]) -> RunConfig:
+def _validate(
+    kind: type[Settings], values: Mapping[str, Any], where: str, lines: Mapping[KeyPath, int]
+) -> Settings:
     try:
         # JSON, because in it strict types still let a list be a tuple and text be a path.
-        return RunConfig.model_validate_json(json.dumps(_whole(values)), strict=True)
+        return kind.model_validate_json(json.dumps(_whole(values)), strict=True)
     except ValidationError as error:
-        raise ConfigError(explain_validation_error(error, RunConfig, where, lines=lines)) from None
+        raise ConfigError(explain_validation_error(error, kind, where, lines=lines)) from None
 
 
 def _whole(value: Any) -> Any:
@@ -161,26 +182,30 @@ def _whole(value: Any) -> Any:
     return int(value) if is_whole else value
 
 
-def _anchored(config: RunConfig, folder: Path, overridden: set[KeyPath]) -> RunConfig:
+def _anchored(config: Settings, folder: Path, overridden: set[KeyPath]) -> Settings:
     """Make every path absolute."""
-    changes: dict[str, dict[str, str | Path]] = {}
-    for section, key, path in _paths(config):
-        base = Path.cwd() if (section, key) in overridden else folder
+    for keys, path in list(_paths(config)):
+        is_override = any(keys[: depth + 1] in overridden for depth in range(len(keys)))
+        base = Path.cwd() if is_override else folder
         absolute = (base / Path(path).expanduser()).resolve()
-        changes.setdefault(section, {})[key] = type(path)(absolute)
-    sections = {
-        section: getattr(config, section).model_copy(update=update)
-        for section, update in changes.items()
-    }
-    return config.model_copy(update=sections)
+        config = _replaced(config, keys, type(path)(absolute))
+    return config
 
 
-def _paths(config: RunConfig) -> Iterator[tuple[str, str, str | Path]]:
-    """Section, key and value of each path."""
-    for section in RunConfig.model_fields:
-        settings = getattr(config, section)
-        if isinstance(settings, BaseModel):
-            for key in type(settings).model_fields:
-                value = getattr(settings, key)
-                if isinstance(value, Path) or ((section, key) in TEXT_PATHS and value is not None):
-                    yield section, key, value
+def _paths(
+    settings: BaseModel, above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], str | Path]]:
+    """Keys and value of each path."""
+    for key in type(settings).model_fields:
+        value, keys = getattr(settings, key), (*above, key)
+        if isinstance(value, BaseModel):
+            yield from _paths(value, keys)
+        elif isinstance(value, Path) or (keys in TEXT_PATHS and value is not None):
+            yield keys, value
+
+
+def _replaced(settings: Settings, keys: Sequence[str], value: str | Path) -> Settings:
+    """A copy with another value somewhere inside."""
+    first, *rest = keys
+    new = _replaced(getattr(settings, first), rest, value) if rest else value
+    return settings.model_copy(update={first: new})

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from wholescene.data.settings import DataSettings
 from wholescene.losses import LossSettings
 from wholescene.models import ModelSettings
-from wholescene.train import OptimSettings, TrainSettings
+from wholescene.train import OptimSettings, ParallelSettings, TrainSettings
 
 __all__ = ["RunConfig", "json_schema"]
 
@@ -31,6 +31,8 @@ class RunConfig(BaseModel):
     """How weights move."""
     train: TrainSettings = TrainSettings()
     """Length, hardware, checkpoints."""
+    parallel: ParallelSettings = ParallelSettings()
+    """How one batch is spread over processes."""
 
 
 def json_schema() -> dict[str, Any]:

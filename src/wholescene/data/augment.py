@@ -117,7 +117,7 @@ class Augment:
             Image, label and valid; labels are moved, never mixed.
 
         Raises:
-            InputError: If the image is not square or has other bands than the statistics.
+            InputError: If the image has other bands than the statistics.
         """
         self._check(image)
         generator = keyed_generator(self.seed, index, purpose=Purpose.AUGMENT)
@@ -163,8 +163,8 @@ class Augment:
         return kept * contrast * gains, kept * shift, kept * noise
 
     def _check(self, image: Tensor) -> None:
-        if image.ndim != 3 or image.shape[1] != image.shape[2]:
-            raise InputError(f"image has shape {tuple(image.shape)}, not (bands, side, side)")
+        if image.ndim != 3:
+            raise InputError(f"image has shape {tuple(image.shape)}, not (bands, height, width)")
         if image.shape[0] != len(self._zero_at):
             raise InputError(
                 f"image has {image.shape[0]} bands, but the statistics are of {len(self._zero_at)}"

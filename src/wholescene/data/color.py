@@ -73,12 +73,13 @@ class ColorChange:
                 return turn_hue(colors, settings.hue_degrees * draw)
 
 
-def turn_hue(colors: Tensor, degrees: float) -> Tensor:
+def turn_hue(colors: Tensor, degrees: float | Tensor) -> Tensor:
     """Turn the hue of red, green and blue values; largest and smallest of a pixel stay.
 
     Args:
-        colors: (3, H, W), each >= 0.
-        degrees: 120 makes red of blue, green of red, blue of green.
+        colors: (3, ..., H, W), each >= 0.
+        degrees: 120 makes red of blue, green of red, blue of green; one for all, or a tensor that
+            fits (..., H, W).
 
     Examples:
         >>> turn_hue(torch.tensor([9.0, 1.0, 1.0]).view(3, 1, 1), 120.0).flatten().tolist()

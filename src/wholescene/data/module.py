@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,8 +13,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from wholescene.data.augment import Augment
 from wholescene.data.balanced import BalancedSampler
-from wholescene.data.cache import cache_mb_per_process
 from wholescene.data.class_grid import CACHE_FOLDER, ClassGridCache, cell_px_for
+from wholescene.data.loader import open_loader
 from wholescene.data.patches import Batch, PatchBatches, PatchDataset
 from wholescene.data.regions import SceneArea
 from wholescene.data.sampler import (
@@ -24,13 +22,13 @@ from wholescene.data.sampler import (
     GridSampler,
     PatchSampler,
     RandomSampler,
+    WholeScenes,
     WindowSize,
 )
 from wholescene.data.scenes import ScenePool, find_labelled, limit, restrict, survey
 from wholescene.data.settings import DataSettings
 from wholescene.data.stream import SampleStream, ShardedBatches
 from wholescene.datasets import Dataset, SceneRecord
-from wholescene.raster.read import cap_gdal_cache
 
 __all__ = ["SceneDataModule"]
 
@@ -48,6 +46,7 @@ class SceneDataModule(LightningDataModule):
         mean: Mean of each band over the training split.
         std: Standard deviation of each band over the training split.
         seed: Seed of the run.
+        rows: Processes that take the same training batches.
 
     Raises:
         DatasetError: If a split is unknown or unlabelled, an image does not fit its labels or the
@@ -63,8 +62,10 @@ class SceneDataModule(LightningDataModule):
         mean: Sequence[float],
         std: Sequence[float],
         seed: int = 0,
+        rows: int = 1,
     ) -> None:
         super().__init__()
+        self.rows = rows
         self.settings, self.dataset, self.seed = settings, dataset, seed
         self.mean, self.std = tuple(mean), tuple(std)
         self._start = 0
@@ -94,17 +95,18 @@ class SceneDataModule(LightningDataModule):
     def batches_per_epoch(self) -> int:
         """Training batches of one epoch in each process."""
         patches = self.settings.patches_per_epoch or self._num_patches()
-        return max(1, -(-patches // (self.settings.batch_size * self._world)))
+        return max(1, -(-patches // (self.settings.batch_size * self._batches_at_once)))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Endless stream of augmented patches, an epoch at a time."""
         settings = self.settings
-        patches = self._patches(self._train, self.train_areas, self._sampler())
+        side = None if settings.sampling == "scenes" else settings.patch_px
+        patches = self._patches(self._train, self.train_areas, self._sampler(), side)
         stream = SampleStream(
             self.batches_per_epoch(),
             settings.batch_size,
-            rank=self._rank,
-            world=self._world,
+            rank=self._rank // self.rows,
+            world=self._batches_at_once,
             start=self._start,
         )
         return self._loader(PatchBatches(patches, augment=self._augment), stream, keep_workers=True)
@@ -123,13 +125,19 @@ class SceneDataModule(LightningDataModule):
             order = ShardedBatches(-(-count // self._world), 1, rank=self._rank, world=self._world)
             return DataLoader(_SceneNumbers(count), batch_size=None, sampler=order)
         sampler = FixedPatches(self.val_areas, self.settings.patch_px)
-        patches = self._patches(self._val, self.val_areas, sampler, max_tries=1)
+        side = self.settings.patch_px
+        patches = self._patches(self._val, self.val_areas, sampler, side, max_tries=1)
         per_pass = self.settings.batch_size * self._world
         count = sampler.patches_per_cover
         order = ShardedBatches(
             -(-count // per_pass), self.settings.batch_size, rank=self._rank, world=self._world
         )
         return self._loader(PatchBatches(patches, length=count), order)
+
+    @property
+    def _batches_at_once(self) -> int:
+        """Training batches that are under way at the same time."""
+        return max(1, self._world // self.rows)
 
     @property
     def _rank(self) -> int:
@@ -168,13 +176,15 @@ class SceneDataModule(LightningDataModule):
         return WindowSize(settings.patch_px, settings.scale_jitter, settings.zooms)
 
     def _num_patches(self) -> int:
-        if self.settings.sampling == "grid":
+        if self.settings.sampling in ("grid", "scenes"):
             return self._sampler().patches_per_cover
         return self._window_size.patches_in(self.train_areas)
 
     def _sampler(self) -> PatchSampler:
         size, areas, seed = self._window_size, self.train_areas, self.seed
         match self.settings.sampling:
+            case "scenes":
+                return WholeScenes(areas, seed=seed)
             case "random":
                 return RandomSampler(areas, size, seed=seed)
             case "grid":
@@ -199,9 +209,9 @@ class SceneDataModule(LightningDataModule):
         pool: ScenePool,
         areas: Sequence[SceneArea],
         sampler: PatchSampler,
+        patch_px: int | None,
         **options: Any,
     ) -> PatchDataset:
-        patch_px = self.settings.patch_px
         return PatchDataset(
             pool, areas, sampler, patch_px=patch_px, mean=self.mean, std=self.std, **options
         )
@@ -209,19 +219,14 @@ class SceneDataModule(LightningDataModule):
     def _loader(
         self, batches: PatchBatches, order: ShardedBatches, *, keep_workers: bool = False
     ) -> DataLoader[Batch]:
-        workers = self.settings.num_workers
-        local = self.trainer.num_devices if self.trainer is not None else 1
-        cache_mb = cache_mb_per_process(self.settings.cache_mb, num_readers=local * max(1, workers))
-        if workers == 0:
-            cap_gdal_cache(cache_mb)
-        return DataLoader(
+        settings = self.settings
+        return open_loader(
             batches,
-            batch_size=None,
-            sampler=order,
-            num_workers=workers,
-            persistent_workers=keep_workers and workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=partial(_start_worker, cache_mb=cache_mb),
+            order,
+            num_workers=settings.num_workers,
+            cache_mb=settings.cache_mb,
+            num_local=self.trainer.num_devices if self.trainer is not None else 1,
+            keep_workers=keep_workers,
         )
 
 
@@ -234,9 +239,3 @@ class _SceneNumbers(TorchDataset[dict[str, Tensor]]):
     def __getitem__(self, indices: Sequence[int]) -> dict[str, Tensor]:
         (index,) = indices
         return {"scene": torch.tensor(index if index < self.count else -1)}
-
-
-def _start_worker(worker: int, *, cache_mb: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the training process alone decides what to do.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cap_gdal_cache(cache_mb)

@@ -56,7 +56,7 @@ class PatchDataset(TorchDataset[Sample]):
         pool: Scenes to read.
         areas: Size and usable parts of each.
         sampler: Chooses the windows.
-        patch_px: Side of a patch.
+        patch_px: Side of a patch; ``None`` takes windows as they are.
         mean: Mean of each band over the dataset.
         std: Standard deviation of each band over the dataset.
         max_tries: Windows tried before an empty one is accepted.
@@ -68,13 +68,13 @@ class PatchDataset(TorchDataset[Sample]):
         areas: Sequence[SceneArea],
         sampler: PatchSampler,
         *,
-        patch_px: int,
+        patch_px: int | None,
         mean: Sequence[float],
         std: Sequence[float],
         max_tries: int = MAX_TRIES,
     ) -> None:
         self.pool, self.areas, self.sampler = pool, tuple(areas), sampler
-        self.size = Size(patch_px, patch_px)
+        self.size = None if patch_px is None else Size(patch_px, patch_px)
         self.mean, self.std, self.max_tries = tuple(mean), tuple(std), max_tries
 
     def __getitem__(self, index: int) -> Sample:
@@ -134,6 +134,7 @@ class PatchBatches(TorchDataset[Batch]):
     def _sample(self, index: int) -> Sample:
         if self.length is None or index < self.length:
             return self._augmented(self.patches[index], index)
+        assert self.patches.size is not None
         side = tuple(self.patches.size)
         return Sample(
             image=torch.zeros(len(self.patches.mean), *side),

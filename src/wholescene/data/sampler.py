@@ -23,6 +23,7 @@ __all__ = [
     "GridSampler",
     "PatchSampler",
     "RandomSampler",
+    "WholeScenes",
     "WindowSize",
     "draw_weighted",
 ]
@@ -126,7 +127,7 @@ class GridSampler:
             for part in area.windows
             for window in grid_windows(part.size, patch, patch)
         ]
-        self._round, self._order = -1, np.zeros(0, np.int64)
+        self._order = _Order(len(self._places), seed)
 
     @property
     def patches_per_cover(self) -> int:
@@ -140,14 +141,50 @@ class GridSampler:
         if attempt:
             chosen = self._places[int(generator.integers(len(self._places)))]
         else:
-            chosen = self._places[self._place_in_order(index)]
+            chosen = self._places[self._order.place(index)]
         return Patch(chosen.scene, _resized(chosen.window, side))
 
-    def _place_in_order(self, index: int) -> int:
-        number, position = divmod(index, len(self._places))
+
+class WholeScenes:
+    """Every usable part of every scene, whole; each once per round, in an order drawn for it.
+
+    Args:
+        areas: One per scene, in the order of the scenes.
+        seed: Seed of the run.
+    """
+
+    def __init__(self, areas: Sequence[SceneArea], *, seed: int) -> None:
+        self._places = [Patch(i, part) for i, area in enumerate(areas) for part in area.windows]
+        self._order = _Order(len(self._places), seed)
+
+    @property
+    def patches_per_cover(self) -> int:
+        """Parts of all scenes."""
+        return len(self._places)
+
+    def draw(self, index: int, attempt: int = 0) -> Patch:
+        """Take the next part; one without a label gives way to the one after it."""
+        return self._places[self._order.place(index + attempt)]
+
+
+class _Order:
+    """Places in an order drawn anew for every round.
+
+    Args:
+        count: Number of places.
+        seed: Seed of the run.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        self._count, self._seed = count, seed
+        self._round, self._order = -1, np.zeros(0, np.int64)
+
+    def place(self, index: int) -> int:
+        """Place of sample ``index``."""
+        number, position = divmod(index, self._count)
         if number != self._round:
             generator = keyed_generator(self._seed, number, purpose=Purpose.ORDER)
-            self._round, self._order = number, generator.permutation(len(self._places))
+            self._round, self._order = number, generator.permutation(self._count)
         return int(self._order[position])
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = ["ColorDistortion", "DataSettings", "Sampling", "ValMode"]
 
-Sampling = Literal["random", "grid", "balanced"]
+Sampling = Literal["random", "grid", "balanced", "scenes"]
 ValMode = Literal["patches", "scenes"]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -62,7 +62,8 @@ class DataSettings(BaseModel):
     """Height and width of a patch as the network sees it, in pixels."""
     sampling: Sampling = "random"
     """``random``: anywhere, by area; ``grid``: every place once per epoch, in shuffled order;
-    ``balanced``: around pixels of a class drawn first, so that rare classes come up."""
+    ``balanced``: around pixels of a class drawn first, so that rare classes come up; ``scenes``:
+    every scene whole, at its own size, whatever ``patch_px``; one a batch."""
     balance_power: float = Field(default=0.0, ge=0, le=1)
     """How balanced sampling draws the class: share of pixels to this power. 0: all classes
     equally often; 0.5: by the square root of their share; 1: as often as they occur."""
@@ -116,6 +117,13 @@ class DataSettings(BaseModel):
             raise ValueError(
                 f"scale_jitter {list(self.scale_jitter)} is not (smallest, largest) with "
                 "0.1 <= smallest <= largest <= 10; (1.0, 1.0) keeps the scale"
+            )
+        if self.sampling == "scenes" and (self.batch_size > 1 or self.zooms or low != high):
+            raise ValueError(
+                "sampling 'scenes' trains on one whole scene at a time and at its own scale, but "
+                f"batch_size is {self.batch_size}, scale_jitter {list(self.scale_jitter)} and "
+                f"zooms {self.zooms}; set batch_size: 1 and leave the others out, and use "
+                "optim.accumulate for more scenes a step"
             )
         if self.zooms is not None and self.scale_jitter != (1.0, 1.0):
             raise ValueError(

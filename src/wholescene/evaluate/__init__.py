@@ -8,6 +8,7 @@ from wholescene.evaluate.files import (
     read_scores,
     scores_document,
     total_boundary,
+    total_sizes,
     total_table,
     write_scores,
 )
@@ -34,6 +35,7 @@ from wholescene.evaluate.scores import (
     scores_dict,
     summary,
 )
+from wholescene.evaluate.sizes import SizeTable, count_sizes, group_name, parse_sizes
 
 __all__ = [
     "ConfusionTable",
@@ -54,6 +56,10 @@ __all__ = [
     "boundary_band",
     "boundary_iou",
     "erode_labels",
+    "SizeTable",
+    "count_sizes",
+    "group_name",
+    "parse_sizes",
     "ScoreInterval",
     "bootstrap_interval",
     "SceneScore",
@@ -61,6 +67,7 @@ __all__ = [
     "StoredScores",
     "scores_document",
     "total_boundary",
+    "total_sizes",
     "total_table",
     "write_scores",
     "read_scores",

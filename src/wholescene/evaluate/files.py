@@ -23,6 +23,7 @@ from wholescene.evaluate.confusion import ConfusionTable
 from wholescene.evaluate.index import classes_from_json
 from wholescene.evaluate.score_map import SceneScore
 from wholescene.evaluate.scores import Summary, iou, per_class, scores_dict, summary
+from wholescene.evaluate.sizes import SizeTable, group_name
 from wholescene.labels import ClassTable
 from wholescene.raster.aside import written_aside
 
@@ -34,6 +35,7 @@ __all__ = [
     "read_scores",
     "scores_document",
     "total_boundary",
+    "total_sizes",
     "total_table",
     "write_scores",
 ]
@@ -84,6 +86,17 @@ def total_boundary(scenes: Sequence[SceneScore]) -> BoundaryTable | None:
     return reduce(add, tables) if len(tables) == len(scenes) else None
 
 
+def total_sizes(scenes: Sequence[SceneScore]) -> SizeTable | None:
+    """Objects of all scenes together; ``None`` unless every scene has them.
+
+    Raises:
+        InputError: If there is no scene, or scenes were counted in different ways.
+    """
+    _check_alike(scenes)
+    tables = [scene.objects for scene in scenes if scene.objects is not None]
+    return reduce(add, tables) if len(tables) == len(scenes) else None
+
+
 def scores_document(
     scenes: Sequence[SceneScore],
     *,
@@ -105,7 +118,7 @@ def scores_document(
         InputError: If there is no scene, a name repeats, or scenes were counted differently.
         LabelError: If a name in ``exclude`` is no class.
     """
-    total, boundary = total_table(scenes), total_boundary(scenes)
+    total, boundary, objects = total_table(scenes), total_boundary(scenes), total_sizes(scenes)
     interval = bootstrap_interval(
         [scene.table for scene in scenes], resamples=resamples, level=level, seed=seed
     )
@@ -113,6 +126,7 @@ def scores_document(
         **scores_dict(total, exclude=exclude),
         "erode_px": scenes[0].erode_px,
         "boundary": None if boundary is None else _boundary_json(boundary),
+        "objects": None if objects is None else objects.to_json(),
         "interval": asdict(interval),
         "scenes": [_scene_json(scene) for scene in scenes],
     }
@@ -223,6 +237,7 @@ def _scene_json(scene: SceneScore) -> Json:
         "confusion": table.table.tolist(),
         "per_class": per_class(table),
         "boundary": None if scene.boundary is None else _boundary_json(scene.boundary),
+        "objects": None if scene.objects is None else scene.objects.to_json(),
     }
 
 
@@ -238,6 +253,9 @@ def _scenes_from(document: Json) -> tuple[SceneScore, ...]:
                 ignored_pixels=scene["ignored_pixels"],
             ),
             boundary=_boundary_from(scene["boundary"], classes),
+            objects=SizeTable.from_json(scene["objects"], classes)
+            if scene.get("objects") is not None
+            else None,
             erode_px=document["erode_px"],
         )
         for scene in document["scenes"]
@@ -261,9 +279,26 @@ def _class_csv(document: Json) -> str:
         row = {"id": cls["id"], "class": cls["name"], **document["per_class"][cls["name"]]}
         if document["boundary"] is not None:
             row["boundary_iou"] = document["boundary"]["per_class"][cls["name"]]["iou"]
+        if document["objects"] is not None:
+            row |= _size_columns(document["objects"]["per_class"][cls["name"]])
         low, high = document["interval"]["iou"][cls["name"]] or (None, None)
         rows.append({**row, "iou_low": low, "iou_high": high})
     return _csv(rows)
+
+
+def _size_columns(groups: Sequence[Json]) -> Json:
+    """``objects_1-32``, then share found, recall and IoU of the same group, and so on."""
+    named = [(group_name(group), group) for group in groups]
+    return {
+        f"{column}_{name}": group[key]
+        for name, group in named
+        for column, key in (
+            ("objects", "objects"),
+            ("objects_found", "found"),
+            ("objects_recall", "recall"),
+            ("objects_iou", "iou"),
+        )
+    }
 
 
 def _scene_csv(scenes: Sequence[SceneScore]) -> str:

@@ -14,7 +14,17 @@ from wholescene.geometry import Size, Window
 from wholescene.labels import ClassTable
 from wholescene.raster.read import LabelReader
 
-__all__ = ["ObjectTable", "SizeBin", "object_table", "score_sizes", "size_terciles"]
+__all__ = [
+    "ObjectTable",
+    "SizeBin",
+    "check_sizes",
+    "object_table",
+    "object_tables",
+    "score_counts",
+    "score_sizes",
+    "size_counts",
+    "size_terciles",
+]
 
 STRIP_PIXELS = 1 << 24
 FOUND_SHARE = 0.5
@@ -72,7 +82,14 @@ class SizeBin:
 def object_table(
     label: str | Path, label_map: str | Path, classes: ClassTable, name: str
 ) -> ObjectTable:
-    """Find the objects of a class in one scene.
+    """Find the objects of one class in a scene; as :func:`object_tables`."""
+    return object_tables(label, label_map, classes, (name,))[name]
+
+
+def object_tables(
+    label: str | Path, label_map: str | Path, classes: ClassTable, names: Sequence[str]
+) -> dict[str, ObjectTable]:
+    """Find the objects of some classes in one scene.
 
     Objects are pixels that touch by sides or corners. Pixels that are ignored in the label are in
     no object, neither true nor mapped.
@@ -81,16 +98,19 @@ def object_table(
         label: Label raster.
         label_map: Map of the same size.
         classes: Classes of both.
-        name: The class.
+        names: The classes to find.
+
+    Returns:
+        The objects by class.
 
     Raises:
-        InputError: If the sizes differ.
-        LabelError: If the class is unknown, or an id is in no class.
+        InputError: If a class is unknown, or the rasters differ in size.
+        LabelError: If an id is in no class.
         RasterError: If a file cannot be read.
     """
-    index = classes.names.index(name) if name in classes.names else -1
-    if index < 0:
-        raise InputError(f"no class {name!r}; the classes are {', '.join(classes.names)}")
+    for name in names:
+        if name not in classes.names:
+            raise InputError(f"no class {name!r}; the classes are {', '.join(classes.names)}")
     # What a map leaves empty is no object.
     with LabelReader(label, classes) as truth, LabelReader(label_map, classes) as found:
         if truth.size != found.size:
@@ -98,13 +118,18 @@ def object_table(
                 f"{label} has {truth.size}, its map {label_map} has {found.size}; objects can be "
                 "compared on one grid only"
             )
-        true, mapped = _Runs(truth.size), _Runs(truth.size)
+        runs = {name: (_Runs(truth.size), _Runs(truth.size)) for name in names}
         for window in _strips(truth.size):
             labels, maps = truth.read(window), found.read(window)
-            is_true, is_mapped = labels == index, (maps == index) & (labels >= 0)
-            true.add(window.row_off, is_true, is_mapped)
-            mapped.add(window.row_off, is_mapped, ~is_true)
-    return ObjectTable(*true.objects(), *mapped.objects())
+            for name, (true, mapped) in runs.items():
+                index = classes.names.index(name)
+                is_true, is_mapped = labels == index, (maps == index) & (labels >= 0)
+                true.add(window.row_off, is_true, is_mapped)
+                mapped.add(window.row_off, is_mapped, ~is_true)
+    return {
+        name: ObjectTable(*true.objects(), *mapped.objects())
+        for name, (true, mapped) in runs.items()
+    }
 
 
 def size_terciles(sizes: Ints) -> tuple[int, int]:
@@ -129,30 +154,66 @@ def score_sizes(table: ObjectTable, edges: Sequence[int]) -> list[SizeBin]:
     Raises:
         InputError: If the edges do not rise.
     """
-    if any(a >= b for a, b in zip((0, *edges), edges, strict=False)):
-        raise InputError(f"sizes {list(edges)} do not rise from above 0")
-    smallest = [1, *(edge + 1 for edge in edges)]
+    return score_counts(size_counts(table, edges), edges)
+
+
+def size_counts(table: ObjectTable, edges: Sequence[int]) -> Ints:
+    """Counts that the scores of groups follow from; those of scenes add up.
+
+    Args:
+        table: Objects of one class.
+        edges: As for :func:`score_sizes`.
+
+    Returns:
+        (5, groups): objects, those found, their pixels, those mapped as the class, and false
+        pixels of mapped objects of these sizes.
+
+    Raises:
+        InputError: If the edges do not rise.
+    """
+    check_sizes(edges)
+    true, mapped = (
+        np.searchsorted(np.array(edges, np.int64), sizes, side="left")
+        for sizes in (table.sizes, table.mapped_sizes)
+    )
+    is_found = table.hits >= FOUND_SHARE * table.sizes
+    counts = np.zeros((5, len(edges) + 1), np.int64)
+    for row, values in enumerate((np.ones_like(true), is_found, table.sizes, table.hits)):
+        np.add.at(counts[row], true, values)
+    np.add.at(counts[4], mapped, table.false)
+    return counts
+
+
+def score_counts(counts: Ints, edges: Sequence[int]) -> list[SizeBin]:
+    """Scores of groups of objects from :func:`size_counts`."""
+    bounds = zip([1, *(edge + 1 for edge in edges)], [*edges, None], strict=True)
     return [
-        _score_bin(table, low, high) for low, high in zip(smallest, [*edges, None], strict=True)
+        SizeBin(
+            smallest=smallest,
+            largest=largest,
+            objects=objects,
+            found=found / objects if objects else None,
+            recall=hits / pixels if pixels else None,
+            iou=hits / (pixels + false) if pixels + false else None,
+        )
+        for (smallest, largest), (objects, found, pixels, hits, false) in zip(
+            bounds, counts.T.tolist(), strict=True
+        )
     ]
 
 
-def _score_bin(table: ObjectTable, smallest: int, largest: int | None) -> SizeBin:
-    true, mapped = (
-        (sizes >= smallest) & (sizes <= (largest or np.iinfo(np.int64).max))
-        for sizes in (table.sizes, table.mapped_sizes)
-    )
-    sizes, hits = table.sizes[true], table.hits[true]
-    false = int(table.false[mapped].sum())
-    pixels, right = int(sizes.sum()), int(hits.sum())
-    return SizeBin(
-        smallest=smallest,
-        largest=largest,
-        objects=int(sizes.size),
-        found=float((hits >= FOUND_SHARE * sizes).mean()) if sizes.size else None,
-        recall=right / pixels if pixels else None,
-        iou=right / (pixels + false) if pixels + false else None,
-    )
+def check_sizes(edges: Sequence[int]) -> None:
+    """Refuse sizes that do not separate groups.
+
+    Raises:
+        InputError: If they do not rise from above 0.
+    """
+    if any(a >= b for a, b in zip((0, *edges), edges, strict=False)):
+        raise InputError(
+            f"object sizes {', '.join(map(str, edges))} do not rise from above 0; give the largest "
+            "size of each group but the last, in pixels, the smallest first, such as "
+            "--object-sizes 32,96"
+        )
 
 
 def _strips(size: Size) -> Iterator[Window]:

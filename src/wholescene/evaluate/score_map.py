@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from wholescene.errors import InputError
 from wholescene.evaluate.boundary import BoundaryTable, check_radius, erode_labels
 from wholescene.evaluate.confusion import ConfusionTable
+from wholescene.evaluate.sizes import SizeTable
 from wholescene.geometry import Size, block_windows
 from wholescene.labels import IGNORE_INDEX, ClassTable
 from wholescene.progress import Progress
@@ -32,12 +33,14 @@ class SceneScore:
         table: Confusion of truth and map.
         boundary: Counts of the boundary bands, always of the labels as they are (not eroded);
             ``None`` if not asked for.
+        objects: Counts of objects by size, likewise of the labels as they are.
         erode_px: Radius by which class boundaries were taken out of ``table``; 0 if not.
     """
 
     scene: str
     table: ConfusionTable
     boundary: BoundaryTable | None = None
+    objects: SizeTable | None = None
     erode_px: int = 0
 
 

@@ -29,7 +29,7 @@ class Lovasz(WeightedLoss):
         weights = self.weights_like(probs)
         valid = everything(pixels.valid)
         labels = torch.where(valid, everything(pixels.target), -1)
-        counts = torch.bincount(pixels.target[valid], minlength=probs.shape[0])
+        counts = torch.bincount(labels[valid], minlength=probs.shape[0])
         # Zero, and part of the graph, if there is no class to add.
         total, share = pixels.logits.sum() * 0.0, weights.new_zeros(())
         for index in counts.nonzero().flatten().tolist():

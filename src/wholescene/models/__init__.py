@@ -1,6 +1,6 @@
 """Networks: encoders, decoders, their description and their file."""
 
-from wholescene.models.build import build_segmenter
+from wholescene.models.build import build_segmenter, start_encoder
 from wholescene.models.container import read_spec
 from wholescene.models.decoders import DECODERS
 from wholescene.models.encoder import Encoder, build_encoder
@@ -13,7 +13,7 @@ from wholescene.models.inspect import (
     show,
 )
 from wholescene.models.normalise import normalise
-from wholescene.models.refine import RefineSettings
+from wholescene.models.refine import RefineRunSettings, RefineSettings
 from wholescene.models.refiner import RefinedSegmenter
 from wholescene.models.segmenter import Segmenter
 from wholescene.models.settings import ModelSettings
@@ -29,6 +29,7 @@ __all__ = [
     "ModelDescription",
     "ModelSettings",
     "ModelSpec",
+    "RefineRunSettings",
     "RefineSettings",
     "RefinedSegmenter",
     "Segmenter",
@@ -46,4 +47,5 @@ __all__ = [
     "read_spec",
     "save_model",
     "show",
+    "start_encoder",
 ]

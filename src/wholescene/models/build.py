@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from wholescene.errors import ConfigError
@@ -12,7 +13,7 @@ from wholescene.models.segmenter import Segmenter
 from wholescene.models.spec import Architecture, ModelSpec
 from wholescene.models.weights import load_encoder_weights, load_timm_weights
 
-__all__ = ["build_segmenter"]
+__all__ = ["build_segmenter", "start_encoder"]
 
 
 def build_segmenter(
@@ -28,8 +29,11 @@ def build_segmenter(
         spec: Description.
         pretrained: Fetch timm's weights of the encoder.
         weights: Load the encoder's weights from a local file or model instead.
-        weights_bands: Bands the file in ``weights`` was trained on, in order; ``None`` is red,
-            green, blue for three channels, else the model's own.
+        weights_bands: Bands the file in ``weights`` was trained on, as ``source_bands`` of
+            :func:`load_encoder_weights`.
+
+    Warns:
+        UserWarning: If the file is of this network, and yet leaves what reads the image at random.
 
     Raises:
         ConfigError: If the architecture has an unknown name or option.
@@ -49,11 +53,28 @@ def build_segmenter(
         model = Segmenter(spec, encoder, decoder)
     else:
         model = RefinedSegmenter(spec, encoder, decoder, build_segmenter(fine_spec(spec)))
+    start_encoder(model, pretrained=pretrained, weights=weights, weights_bands=weights_bands)
+    return model
+
+
+def start_encoder(
+    model: Segmenter,
+    *,
+    pretrained: bool,
+    weights: str | Path | None,
+    weights_bands: tuple[str, ...] | None,
+) -> None:
+    """Give a network's encoder weights that were trained before; arguments as above.
+
+    Raises:
+        ModelFileError: If weights cannot be fetched, read or matched.
+    """
     if pretrained:
         load_timm_weights(model)
     if weights is not None:
-        load_encoder_weights(model, weights, source_bands=weights_bands)
-    return model
+        report = load_encoder_weights(model, weights, source_bands=weights_bands)
+        if report.fresh:
+            warnings.warn(report.line, stacklevel=2)
 
 
 def _check_fit(encoder: Encoder, decoder: Decoder, made: Architecture) -> None:

@@ -10,6 +10,7 @@ import torch
 from timm.models.hrnet import HighResolutionNetFeatures
 from torch import Tensor, nn
 
+import wholescene.models.stdc  # noqa: F401 - enters its encoders among timm's
 from wholescene.errors import ConfigError, UnsupportedError
 from wholescene.models.decoders.levels import FeatureLevels
 from wholescene.models.dilation import apply_dilation, split_dilation

@@ -50,7 +50,7 @@ class ModelDescription:
 
 
 def list_encoders(pattern: str = "*") -> tuple[str, ...]:
-    """Names of timm's models, by shell pattern.
+    """Names of timm's models and of those entered among them (STDC), by shell pattern.
 
     A few of them work on one image size only; they are refused when built.
     """

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["RefineSettings"]
+__all__ = ["RefineRunSettings", "RefineSettings"]
 
 
 class RefineSettings(BaseModel):
@@ -56,3 +56,36 @@ class RefineSettings(BaseModel):
                 "them, or leave faithful out"
             )
         return self
+
+
+class RefineRunSettings(RefineSettings):
+    """The same for a run: also what the encoder of the fine network starts from.
+
+    Args:
+        pretrained: As ``model.pretrained``.
+        weights: As ``model.weights``; the run of the coarse network gives its encoder.
+        weights_bands: As ``model.weights_bands``.
+    """
+
+    pretrained: bool = False
+    weights: str | None = None
+    weights_bands: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_start(self) -> RefineRunSettings:
+        if self.pretrained and self.weights is not None:
+            raise ValueError(
+                "pretrained = true and weights both start the fine network's encoder; keep one of "
+                "them"
+            )
+        return self
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the encoder starts from weights somebody trained before."""
+        return self.pretrained or self.weights is not None
+
+    @property
+    def kept(self) -> RefineSettings:
+        """The part a model file keeps."""
+        return RefineSettings(**self.model_dump(include=set(RefineSettings.model_fields)))

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from wholescene.models.auxiliary import AuxiliaryOptions
 from wholescene.models.decoders import decoder_options
 from wholescene.models.encoder import check_encoder
-from wholescene.models.refine import RefineSettings
+from wholescene.models.refine import RefineRunSettings
 from wholescene.models.spec import Architecture
 
 __all__ = ["ModelSettings"]
@@ -19,12 +19,13 @@ class ModelSettings(BaseModel):
     """Which network to train, and what it starts from.
 
     Args:
-        encoder: timm model name (``wholescene models list``).
+        encoder: timm model name, ``stdc1`` or ``stdc2`` (``wholescene models list``).
         pretrained: Start the encoder from timm's weights, fetched over the network.
         weights: Start the encoder from a local file instead: .safetensors, a PyTorch checkpoint
             without code, or a model of this package.
-        weights_bands: Bands that file was trained on, in order; by default what a model of this
-            package says, else red, green, blue for three channels.
+        weights_bands: Bands that file was trained on, in order, or those of each of its groups
+            after another (SatMAE); by default what a model of this package says, else red, green,
+            blue for three channels.
         decoder: Name of the decoder (``wholescene models list``).
         decoder_options: Options of the decoder, such as ``channels`` or ``dropout``.
         encoder_options: Arguments of timm, such as ``output_stride`` or ``drop_path_rate``; for
@@ -46,7 +47,7 @@ class ModelSettings(BaseModel):
     encoder_options: dict[str, Any] = Field(default_factory=dict)
     auxiliary: bool = False
     auxiliary_options: AuxiliaryOptions = AuxiliaryOptions()
-    refine: RefineSettings | None = None
+    refine: RefineRunSettings | None = None
 
     @model_validator(mode="after")
     def _names_exist(self) -> ModelSettings:
@@ -71,5 +72,5 @@ class ModelSettings(BaseModel):
             encoder_options=self.encoder_options,
             auxiliary=self.auxiliary,
             auxiliary_options=self.auxiliary_options,
-            refine=self.refine,
+            refine=self.refine and self.refine.kept,
         )

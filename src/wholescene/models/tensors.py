@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -56,7 +57,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return read_safetensors(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # Settings of a command line, beside the weights in files of MAE, SatMAE and others: a
+        # plain record, which runs nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelFileError(
             f"{path} is damaged or holds more than tensors, and reading it could run any code it "

@@ -58,8 +58,8 @@ def plain_transformer(net: nn.Module) -> VisionTransformer | Eva | None:
 def timm_names(tensors: Mapping[str, Tensor], model: VisionTransformer | Eva) -> dict[str, Tensor]:
     """Rename what other libraries call otherwise; queries, keys and values become one tensor.
 
-    Knows MAE, SatMAE, Scale-MAE, DINOv2 and DINOv3 as published, their forms in ``transformers``,
-    and those of mmpretrain (S5). Other names stay as they are.
+    Knows MAE, SatMAE, Scale-MAE, DOFA, DINOv2 and DINOv3 as published, their forms in
+    ``transformers``, and those of mmpretrain (S5). Other names stay as they are.
 
     Args:
         tensors: By dotted name, with any prefix.

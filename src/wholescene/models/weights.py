@@ -16,6 +16,7 @@ from wholescene.models.paddle import encoder_names, read_paddle
 from wholescene.models.segmenter import Segmenter
 from wholescene.models.tensors import read_checkpoint
 from wholescene.models.vit_names import plain_transformer, timm_names, timm_shapes
+from wholescene.models.vit_patches import read_patches
 from wholescene.models.wording import first_five
 from wholescene.raster.source import BandSpec
 
@@ -30,6 +31,9 @@ WITHOUT_CLASS = (
     "; a ViT trained without a class token needs model.encoder_options = {class_token: false, "
     "global_pool: avg}"
 )
+PATCHES = "patch_embed_proj_"
+GENERATOR = "patch_embed_weight_generator_"
+"""In the names of the tensors DOFA makes its patch embedding with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +43,15 @@ class WeightReport:
     Args:
         source: Where the weights came from.
         matched: Tensors loaded.
-        total: Tensors of the encoder.
+        total: Tensors of the encoder, without the fresh ones.
         missing: Tensors the file has none for.
         misshapen: Tensors whose shape differs, with both shapes.
         unused: Tensors of the file that went nowhere.
         placed: For each band of the model the name of the pretrained band whose kernel it got, or
             ``None`` for the mean of all.
+        fresh: Tensors left at their random start, because files of this kind hold nothing that
+            could fill them.
+        why_fresh: Why, in words.
     """
 
     source: str
@@ -54,11 +61,21 @@ class WeightReport:
     misshapen: tuple[str, ...]
     unused: tuple[str, ...]
     placed: tuple[str | None, ...]
+    fresh: tuple[str, ...] = ()
+    why_fresh: str = ""
 
     @property
     def coverage(self) -> float:
-        """Share of the encoder's tensors that were loaded."""
+        """Share of the encoder's tensors that were loaded, of those that are not fresh."""
         return self.matched / self.total
+
+    @property
+    def line(self) -> str:
+        """Say in one line what was loaded, and what starts at random."""
+        loaded = f"{self.matched} of {self.total} encoder tensors from {self.source}"
+        if not self.fresh:
+            return loaded
+        return f"{loaded}; {', '.join(self.fresh)} start at random: {self.why_fresh}"
 
 
 def load_timm_weights(model: Segmenter) -> WeightReport:
@@ -94,14 +111,16 @@ def load_encoder_weights(
 
     Reads safetensors, PyTorch checkpoints (without unpickling code) and models of this package.
     Names may have any common prefix (``backbone.``, ``state_dict.module.`` ...). Plain ViTs may
-    have the names of other libraries (``wholescene.models.vit_names``), and .pdparams files those
-    of PaddleSeg and PASSL (``wholescene.models.paddle``).
+    have the names of other libraries (``wholescene.models.vit_names``) and patch embeddings for
+    groups of bands (``wholescene.models.vit_patches``), and .pdparams files the names of PaddleSeg
+    and PASSL (``wholescene.models.paddle``).
 
     Args:
         model: Its encoder is filled, its decoder left alone.
         path: File, model directory or zip.
-        source_bands: Bands the file was trained on, in order. ``None`` is what a model of this
-            package says, else red, green, blue for three channels, else the model's own bands.
+        source_bands: Bands the file was trained on, in order, or those of each of its groups after
+            another. ``None`` is what a model of this package says, else red, green, blue for three
+            channels, else those published for SatMAE's groups, else the model's own bands.
         prefix: What stands before the encoder's names, needed where a file holds several encoders.
 
     Returns:
@@ -118,9 +137,13 @@ def load_encoder_weights(
     flat = {_flat(key): value for key, value in tensors.items()}
     start = _find_prefix(model.encoder, flat, str(path)) if prefix is None else _flat(prefix)
     found = {key.removeprefix(start): v for key, v in flat.items() if key.startswith(start)}
-    if transformer is not None:
-        found = timm_shapes(found, transformer)
-    return _fill(model, found, str(path), source_bands=source_bands or bands)
+    named = source_bands or bands
+    if transformer is None:
+        return _fill(model, found, str(path), source_bands=named)
+    has_generator = any(GENERATOR in key for key in flat)
+    patches = read_patches(found, _bands(model), named, has_generator=has_generator)
+    found = timm_shapes(patches.tensors, transformer)
+    return _fill(model, found, str(path), source_bands=patches.bands, why_fresh=patches.why_fresh)
 
 
 def _read_source(path: Path, encoder: Encoder) -> tuple[dict[str, Tensor], tuple[str, ...] | None]:
@@ -139,22 +162,25 @@ def _fill(
     source: str,
     *,
     source_bands: Sequence[str] | None,
+    why_fresh: str = "",
 ) -> WeightReport:
     """Match by flat name and shape, check the coverage, and only then change the model."""
     net = model.encoder.net
     flat = dict(tensors)
     first = _first_layers(model.encoder)
-    bands = [band for part in model.spec.sources for band in part.bands or ()]
     state, missing, misshapen = {}, [], []
     placed: tuple[str | None, ...] = ()
     wanted = {k: v for k, v in net.state_dict().items() if not k.endswith(COUNTER)}
+    fresh = tuple(key for key in wanted if why_fresh and _own_name(key).startswith(PATCHES))
+    for key in fresh:
+        del wanted[key]
     for key, own in wanted.items():
         value = flat.pop(_own_name(key), None)
         if value is None:
             missing.append(key)
             continue
         if key in first:
-            value, placed = _place(value, own, bands, source_bands)
+            value, placed = _place(value, own, _bands(model), source_bands)
         if value.shape == own.shape:
             state[key] = value
         else:
@@ -167,10 +193,16 @@ def _fill(
         misshapen=tuple(misshapen),
         unused=tuple(key for key in flat if not key.endswith(COUNTER)),
         placed=placed,
+        fresh=fresh,
+        why_fresh=why_fresh,
     )
     _require_coverage(report, model.encoder, first)
     net.load_state_dict(state, strict=False)
     return report
+
+
+def _bands(model: Segmenter) -> list[BandSpec]:
+    return [band for part in model.spec.sources for band in part.bands or ()]
 
 
 def _first_layers(encoder: Encoder) -> tuple[str, ...]:

@@ -13,11 +13,13 @@ from torch import nn
 from wholescene import spatial
 from wholescene.errors import InputError, UnsupportedError
 from wholescene.geometry import Size
+from wholescene.launch import launched
 from wholescene.models import RefinedSegmenter, Segmenter
 from wholescene.prediction.budget import Budget, find_budget, size_text
 from wholescene.prediction.engine import PRECISIONS, Engine, check_logits
 from wholescene.prediction.options import Options
 from wholescene.prediction.refined import RefinedEngine
+from wholescene.prediction.sharded import ShardedEngine
 from wholescene.prediction.streamed import StreamedEngine
 from wholescene.prediction.views import Views
 from wholescene.prediction.whole import WholeEngine
@@ -42,7 +44,7 @@ class Choice:
         notes: What the user should know.
     """
 
-    engine: Engine
+    engine: Engine | ShardedEngine
     reason: str
     notes: tuple[str, ...] = ()
 
@@ -64,11 +66,19 @@ def choose_engine(options: Options, model: Segmenter, size: Size, device: torch.
         InputError: If the memory is not enough, or the network makes no map.
         UnsupportedError: If the network cannot be traced, or ``strict`` refuses a layer.
     """
+    if isinstance(model, RefinedSegmenter) and options.engine == "sharded":
+        raise UnsupportedError(
+            "a refined network chooses windows of the whole scene, which engine sharded cannot "
+            "deal out; use --engine streamed"
+        )
     if isinstance(model, RefinedSegmenter):
         coarse = choose_engine(options, model.coarse, size, device)
+        assert not isinstance(coarse.engine, ShardedEngine)
         return replace(coarse, engine=RefinedEngine(coarse.engine, size, model))
     if options.engine in ("whole", "windowed"):
         return Choice(options.build_engine(size), "asked for")
+    if options.engine == "sharded":
+        return _sharded(options, model, size)
     if options.engine == "streamed":
         return _streamed(options, model, size, device, "asked for")
     return _automatic(options, model, size, device)
@@ -123,6 +133,24 @@ def _automatic(options: Options, model: Segmenter, size: Size, device: torch.dev
         "windows and depends on their size; leave out --tta for the exact map"
     )
     return Choice(options.build_engine(size), "--tta, and the scene does not fit whole", (note,))
+
+
+def _sharded(options: Options, model: Segmenter, size: Size) -> Choice:
+    ranks = options.ranks or launched()[1]
+    if ranks > size.height:
+        raise InputError(
+            f"{ranks} ranks are more than the scene's {size.height} rows; lower --ranks"
+        )
+    shape = (1, model.spec.num_bands, *size)
+    with _advice():
+        plan = forward_plan(model, shape)
+        rules = spatial.plan(model, shape)
+    check_logits(plan.output_shape, shape, len(model.spec.classes))
+    if options.strict:
+        _refuse_fallbacks(rules)
+    notes = tuple(f"every rank computes all of {note}" for note in rules.fallbacks)
+    engine = ShardedEngine(size, ranks, replace(plan, fallbacks=rules.fallbacks))
+    return Choice(engine, "asked for", notes)
 
 
 def _streamed(

@@ -17,7 +17,17 @@ from wholescene.models import RefinedSegmenter, Segmenter, normalise
 from wholescene.prediction.views import Views
 from wholescene.raster import Pixels, SceneReader
 
-__all__ = ["DEVICES", "PRECISIONS", "Band", "Engine", "Forward", "borrowed", "find_device"]
+__all__ = [
+    "DEVICES",
+    "PRECISIONS",
+    "Band",
+    "Engine",
+    "Forward",
+    "Work",
+    "borrowed",
+    "check_finite",
+    "find_device",
+]
 
 PRECISIONS = {
     "float32": torch.float32,
@@ -62,8 +72,8 @@ class Band:
             yield Band(self.row_off + first, self.probabilities[:, first : first + rows])
 
 
-class Engine(Protocol):
-    """A way to execute a network over a scene.
+class Work(Protocol):
+    """What a way of executing a network over a scene takes.
 
     Attributes:
         name: As in ``--engine``.
@@ -79,19 +89,6 @@ class Engine(Protocol):
     def num_blocks(self) -> int:
         """Units of work over the whole scene."""
 
-    def bands(
-        self, reader: SceneReader, forward: Forward, rows_done: int, folder: Path | None = None
-    ) -> Generator[Band, None, None]:
-        """Give all rows from ``rows_done`` on, from top to bottom, each once.
-
-        Args:
-            reader: Scene.
-            forward: Network.
-            rows_done: Rows that are safe already. Whoever asks for the next band has made the
-                rows of the last one safe.
-            folder: Where to keep what another process needs to go on; goes with the map's store.
-        """
-
     @property
     def disk_bytes(self) -> int:
         """Disk that it takes besides the map's."""
@@ -105,6 +102,23 @@ class Engine(Protocol):
 
     def describe(self) -> str:
         """One line for a plan."""
+
+
+class Engine(Work, Protocol):
+    """One that gives rows from top to bottom, in this process."""
+
+    def bands(
+        self, reader: SceneReader, forward: Forward, rows_done: int, folder: Path | None = None
+    ) -> Generator[Band, None, None]:
+        """Give all rows from ``rows_done`` on, from top to bottom, each once.
+
+        Args:
+            reader: Scene.
+            forward: Network.
+            rows_done: Rows that are safe already. Whoever asks for the next band has made the
+                rows of the last one safe.
+            folder: Where to keep what another process needs to go on; goes with the map's store.
+        """
 
 
 class Forward:
@@ -145,19 +159,6 @@ class Forward:
         else:
             result = self._views.average(image, self._probabilities)
         return result.cpu()
-
-    def check(self, probabilities: Tensor, window: Window) -> None:
-        """Refuse results that are no numbers.
-
-        Raises:
-            UnsupportedError: Naming the window.
-        """
-        if not bool(torch.isfinite(probabilities).all()):
-            raise UnsupportedError(
-                f"the network gives NaN or infinity in rows {window.row_off}.."
-                f"{window.row_stop - 1}, columns {window.col_off}..{window.col_stop - 1}; use "
-                "--precision float32, and check the model's mean and std against the scene"
-            )
 
     @torch.inference_mode()
     def refined(self, batch: Tensor, probabilities: Tensor, context: tuple[int, int]) -> Tensor:
@@ -204,6 +205,20 @@ def borrowed(model: nn.Module, device: torch.device) -> Iterator[None]:
         model.to(home)
         for module, training in modes.items():
             module.training = training
+
+
+def check_finite(probabilities: Tensor, window: Window) -> None:
+    """Refuse results that are no numbers.
+
+    Raises:
+        UnsupportedError: Naming the window.
+    """
+    if not bool(torch.isfinite(probabilities).all()):
+        raise UnsupportedError(
+            f"the network gives NaN or infinity in rows {window.row_off}.."
+            f"{window.row_stop - 1}, columns {window.col_off}..{window.col_stop - 1}; use "
+            "--precision float32, and check the model's mean and std against the scene"
+        )
 
 
 def check_logits(logits: tuple[int, ...], image: tuple[int, ...], num_classes: int) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from wholescene.errors import InputError, UnsupportedError
+from wholescene.errors import InputError
 from wholescene.geometry import Size
-from wholescene.prediction.engine import PRECISIONS, Engine
+from wholescene.launch import launched
+from wholescene.prediction.engine import PRECISIONS, Work
 from wholescene.prediction.views import Views
 from wholescene.prediction.whole import WholeEngine
 from wholescene.prediction.windowed import WindowedEngine
@@ -17,14 +18,14 @@ __all__ = ["DEFAULT_BLOCK_PX", "Options", "Probabilities"]
 
 DEFAULT_BLOCK_PX = 512
 DEFAULT_BATCH = 4
-ENGINES = ("auto", "whole", "streamed", "windowed")
-LATER = ("sharded",)
+ENGINES = ("auto", "whole", "streamed", "sharded", "windowed")
 APPLIES = {
     "block": ("auto", "streamed", "windowed"),
     "overlap": ("windowed",),
     "batch": ("windowed",),
     "memory": ("auto", "streamed"),
-    "strict": ("auto", "streamed"),
+    "strict": ("auto", "streamed", "sharded"),
+    "ranks": ("sharded",),
     "tta": ("auto", "whole", "windowed"),
 }
 """Engines that each setting means something to."""
@@ -38,7 +39,8 @@ class Options:
 
     Args:
         engine: ``whole``: one plain forward over the scene. ``streamed``: the same numbers block
-            by block, in memory that does not grow with the scene's height. ``windowed``:
+            by block, in memory that does not grow with the scene's height. ``sharded``: the same
+            numbers, its rows over several processes and devices. ``windowed``:
             overlapping windows, blended; the map depends on their size. ``auto``: ``whole``
             where it fits into the memory, else ``streamed``.
         block: Side in pixels of a streamed block (``None``: as the memory allows) or of a window
@@ -48,7 +50,9 @@ class Options:
         memory: Budget in bytes or as ``"4GiB"``, for the choice of ``auto`` and of streamed
             blocks; ``None``: half of the machine's memory or 0.8 of a CUDA device's, and no more
             than is free.
-        strict: Refuse layers that streamed execution has no rule for, before a pixel is read.
+        strict: Refuse layers that exact execution has no rule for, before a pixel is read.
+        ranks: Processes of ``sharded``, each on a device of its own; ``None``: those that torchrun
+            started.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``float32``, ``bfloat16`` or ``float16``.
         bands: Bands of the scene in the model's order; ``None``: found by name, wavelength or
@@ -59,7 +63,6 @@ class Options:
 
     Raises:
         InputError: If a value is out of range.
-        UnsupportedError: If the engine is not there yet.
     """
 
     engine: str = "auto"
@@ -68,6 +71,7 @@ class Options:
     batch: int | None = None
     memory: int | str | None = None
     strict: bool = False
+    ranks: int | None = None
     device: str = "auto"
     precision: str = "float32"
     bands: tuple[int | str, ...] | None = None
@@ -76,10 +80,6 @@ class Options:
     uncertainty: bool = False
 
     def __post_init__(self) -> None:
-        if self.engine in LATER:
-            raise UnsupportedError(
-                f"engine {self.engine!r} is not there yet; use {' or '.join(ENGINES)}"
-            )
         if self.engine not in ENGINES:
             raise InputError(f"engine {self.engine!r} is unknown; use {', '.join(ENGINES)}")
         if self.precision not in PRECISIONS:
@@ -87,6 +87,13 @@ class Options:
                 f"precision {self.precision!r} is unknown; use {', '.join(PRECISIONS)}"
             )
         self._refuse_unused()
+        if self.engine == "sharded" and self.ranks is None and launched()[1] == 1:
+            raise InputError(
+                "engine sharded maps with several processes: say how many with --ranks, or start "
+                "them with torchrun"
+            )
+        if self.ranks is not None and self.ranks < 1:
+            raise InputError(f"ranks {self.ranks} is not at least 1; set --ranks")
         if self.batch is not None and self.batch < 1:
             raise InputError(f"batch {self.batch} is not at least 1; set --batch")
         if self.block_px < 1:
@@ -123,7 +130,7 @@ class Options:
         overlap = Size(*(min(self.overlap_px, side - 1) for side in block))
         return WindowedEngine(size, block, overlap, self.batch or DEFAULT_BATCH)
 
-    def key(self, engine: Engine, device: str) -> dict[str, Any]:
+    def key(self, engine: Work, device: str) -> dict[str, Any]:
         """What the bytes of a map depend on, besides scene and model."""
         return {
             "engine": engine.name,

@@ -81,9 +81,13 @@ class Outputs:
         # Files are sparse until their rows are written: blocks count, not lengths.
         return sum(getattr(file.stat(), "st_blocks", 0) * 512 for file in files)
 
+    def raw_bytes(self, size: Size) -> int:
+        """Bytes of all rasters, uncompressed."""
+        return sum(b * np.dtype(dtype).itemsize for b, dtype in self.products.values()) * size.area
+
     def disk_bytes(self, size: Size) -> int:
         """Most that unfinished and finished rasters can take together."""
-        raw = sum(b * np.dtype(dtype).itemsize for b, dtype in self.products.values()) * size.area
+        raw = self.raw_bytes(size)
         # Raw rows, the compressed copy with its overviews, and what GDAL needs to make them.
         return int(raw * (1 + 4 / 3 + 1 / 3)) + (1 << 20)
 

@@ -18,6 +18,7 @@ from wholescene.prediction.engine import PRECISIONS, Engine, borrowed, find_devi
 from wholescene.prediction.options import Options
 from wholescene.prediction.outputs import Outputs
 from wholescene.prediction.refined import RefinedEngine
+from wholescene.prediction.sharded import ShardedEngine
 from wholescene.prediction.speed import multiply_adds_per_second
 from wholescene.prediction.streamed import StreamedEngine
 from wholescene.prediction.views import Views
@@ -156,7 +157,8 @@ def _describe(
     views, plan, passes = Views.parse(options.tta).count, *_network_plan(engine, model)
     multiply_adds = None if plan is None else round(plan.multiply_adds * passes * views)
     disk_bytes = Outputs(Path("map.tif"), spec.class_table, options).disk_bytes(reader.size)
-    rate = multiply_adds_per_second(device, PRECISIONS[options.precision])
+    ranks = engine.ranks if isinstance(engine, ShardedEngine) else 1
+    rate = ranks * multiply_adds_per_second(device, PRECISIONS[options.precision])
     return PredictionPlan(
         size=reader.size,
         bands=reader.band_names,
@@ -171,7 +173,7 @@ def _describe(
         breakers=() if plan is None else plan.breakers,
         fallbacks=() if plan is None else plan.fallbacks,
         model_bytes=weight_bytes(model),
-        activation_bytes=None if plan is None else plan.peak_bytes,
+        activation_bytes=None if plan is None else plan.peak_bytes // ranks,
         working_bytes=engine.working_bytes(spec.num_bands, len(spec.classes)),
         spill_bytes=engine.disk_bytes,
         disk_bytes=disk_bytes + engine.disk_bytes,
@@ -181,12 +183,12 @@ def _describe(
     )
 
 
-def _network_plan(engine: Engine, model: Segmenter) -> tuple[Plan | None, float]:
+def _network_plan(engine: Engine | ShardedEngine, model: Segmenter) -> tuple[Plan | None, float]:
     """Plan of the network, and how often that is done; none if it cannot be traced."""
     bands = model.spec.num_bands
     if isinstance(engine, RefinedEngine):  # which windows are refined shows in the pixels only
         return _network_plan(engine.inner, engine.coarse)
-    if isinstance(engine, StreamedEngine):
+    if isinstance(engine, StreamedEngine | ShardedEngine):
         return engine.plan, 1
     try:
         if isinstance(engine, WindowedEngine):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wholescene.geometry import Size, Window
 from wholescene.models import RefinedSegmenter, Segmenter
-from wholescene.prediction.engine import Band, Engine, Forward, float_bytes
+from wholescene.prediction.engine import Band, Engine, Forward, check_finite, float_bytes
 from wholescene.raster import SceneReader
 
 __all__ = ["RefinedEngine"]
@@ -112,5 +112,5 @@ class RefinedEngine:
         window = Window.from_slices(rows, slice(0, self.size.width))
         image = forward.prepare([reader.read(window)])
         result = forward.refined(image, probabilities[None], (above, below))[0]
-        forward.check(result, window)
+        check_finite(result, window)
         return result

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 
 from wholescene import __version__
 from wholescene.errors import InputError, OutputError, WholesceneError
-from wholescene.geometry import Window
+from wholescene.geometry import Size, Window
+from wholescene.launch import launched
 from wholescene.models import Segmenter, load_model, model_id
 from wholescene.prediction.choice import choose_engine
 from wholescene.prediction.engine import Band, Engine, Forward, borrowed, find_device
@@ -24,6 +26,7 @@ from wholescene.prediction.options import Options
 from wholescene.prediction.outputs import Outputs, refuse_overwriting
 from wholescene.prediction.plan import SceneFiles, open_scene, scene_notes
 from wholescene.prediction.preview import write_preview
+from wholescene.prediction.sharded import ShardedEngine, ShardedMap, map_sharded
 from wholescene.prediction.views import Views
 from wholescene.progress import Progress
 from wholescene.raster import RowStore, SceneReader, free_disk_check, read_tags
@@ -112,11 +115,27 @@ def predict(
         making = _making(reader, network, options.key(engine, device.type))
         notes = (*choice.notes, *scene_notes(reader, network.spec))
         mapped = 0
-        if not (resume and _is_done(outputs, making)):
+        if resume and _is_done(outputs, making):
+            pass
+        elif isinstance(engine, ShardedEngine):
+            _check_disk(outputs, reader.size, more=outputs.raw_bytes(reader.size))
+            task = ShardedMap(
+                open_scene=partial(open_scene, scene, network.spec, options),
+                model=network,
+                outputs=outputs,
+                making=making,
+                tags=_tags(making),
+                device=device,
+                precision=options.precision,
+                resume=resume,
+            )
+            mapped, has_data = reader.size.area, map_sharded(task, engine.ranks, progress)
+            notes = notes if has_data else (*notes, NO_DATA)
+        else:
             forward = Forward(network, device, options.precision, Views.parse(options.tta))
             mapped, has_data = _map(reader, engine, forward, outputs, making, resume, progress)
             notes = notes if has_data else (*notes, NO_DATA)
-        for picture in pictures:
+        for picture in pictures if launched()[0] == 0 else ():
             write_preview(picture, reader, outputs.path, outputs.classes)
     seconds = time.monotonic() - started
     return PredictResult(
@@ -186,9 +205,7 @@ def _map(
         Pixels mapped, and whether the scene has any data.
     """
     size = reader.size
-    needed = max(0, outputs.disk_bytes(size) + engine.disk_bytes - outputs.held_bytes)
-    largest = max(outputs.file_bytes(size), engine.file_bytes)
-    free_disk_check(outputs.path.parent, needed, file_bytes=largest)
+    _check_disk(outputs, size, more=engine.disk_bytes, file_bytes=engine.file_bytes)
     has_data = False
     with RowStore(outputs.folder, outputs.products, size, making, resume) as store:
         first = store.rows_done
@@ -210,6 +227,12 @@ def _map(
     above = (w for w in reader.windows() if w.row_off < first)
     has_data = has_data or any(reader.valid(window).any() for window in above)
     return (size.height - first) * size.width, has_data
+
+
+def _check_disk(outputs: Outputs, size: Size, *, more: int = 0, file_bytes: int = 0) -> None:
+    needed = max(0, outputs.disk_bytes(size) + more - outputs.held_bytes)
+    largest = max(outputs.file_bytes(size), file_bytes)
+    free_disk_check(outputs.path.parent, needed, file_bytes=largest)
 
 
 def _valid_rows(reader: SceneReader, band: Band) -> NDArray[np.bool_]:

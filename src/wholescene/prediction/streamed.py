@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wholescene.geometry import Size, Window
 from wholescene.prediction.ahead import Ahead
-from wholescene.prediction.engine import Band, Forward, float_bytes
+from wholescene.prediction.engine import Band, Forward, check_finite, float_bytes
 from wholescene.raster import SceneReader
 from wholescene.spatial import Checkpoint, Plan, Streamer
 from wholescene.spatial.checkpoint import Position
@@ -219,7 +219,7 @@ class _Run:
         self._thread.check()
         window = Window.from_slices(rows, cols)
         probabilities = logits[0].float().softmax(0)
-        self._forward.check(probabilities, window)
+        check_finite(probabilities, window)
         place = rows.start, rows.stop
         if place not in self._parts:
             shape = len(probabilities), window.height, self._reader.size.width

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from wholescene.geometry import Size, Window
-from wholescene.prediction.engine import Band, Forward, float_bytes
+from wholescene.prediction.engine import Band, Forward, check_finite, float_bytes
 from wholescene.raster import SceneReader
 
 __all__ = ["WholeEngine"]
@@ -53,6 +53,6 @@ class WholeEngine:
         """Give all rows from ``rows_done`` on."""
         window = Window.whole(self.size)
         probabilities = forward(forward.prepare([reader.read(window)]))[0]
-        forward.check(probabilities, window)
+        check_finite(probabilities, window)
         for row in range(rows_done, self.size.height, ROWS_PER_BAND):
             yield Band(row, probabilities[:, row : row + ROWS_PER_BAND])

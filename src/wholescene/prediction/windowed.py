@@ -13,7 +13,7 @@ from torch import Tensor
 from wholescene.geometry import Size, Window, cover_starts
 from wholescene.prediction.ahead import Ahead
 from wholescene.prediction.blend import RowBlender, axis_weights
-from wholescene.prediction.engine import Band, Forward, float_bytes
+from wholescene.prediction.engine import Band, Forward, check_finite, float_bytes
 from wholescene.prediction.heap import release_freed_memory
 from wholescene.raster import Pixels, SceneReader
 
@@ -118,7 +118,7 @@ class WindowedEngine:
         release_freed_memory()
         windows, images = batch
         for window, probabilities in zip(windows, forward(images), strict=True):
-            forward.check(probabilities, window)
+            check_finite(probabilities, window)
             weight = row_weight[:, None] * col_weights[window.col_off][None, :]
             blender.add(probabilities, window.row_off, window.col_off, weight)
 

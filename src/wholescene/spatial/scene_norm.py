@@ -98,7 +98,7 @@ class _Normalised(torch.autograd.Function):
         wide = grad.to(mean.dtype)
         centred = (x - mean.view(shape)) * inverse.view(shape)
         sums = torch.stack([wide.sum(dims), (wide * centred).sum(dims)])
-        total = wire.sum(sums.double()).to(mean.dtype) / count
+        total = wire.sum(sums.to(torch.float64, copy=True)).to(mean.dtype) / count
         scale = inverse if weight is None else inverse * weight.to(inverse)
         spread = centred.mul_(-total[1].view(shape)).add_(wide).sub_(total[0].view(shape))
         grad_x = spread.mul_(scale.view(shape)).to(x.dtype)

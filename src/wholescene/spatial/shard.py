@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from wholescene.errors import InputError, WholesceneError
+from wholescene.progress import Progress
 from wholescene.spatial.capture import Output, capture, pick
 from wholescene.spatial.constants import spread_constants
 from wholescene.spatial.cuts import Cuts, Route, proportional
@@ -84,7 +85,12 @@ class ShardedOutput:
 
 
 def run_sharded(
-    module: nn.Module, shard: Shard, *, output: Output = None, strict: bool = False
+    module: nn.Module,
+    shard: Shard,
+    *,
+    output: Output = None,
+    strict: bool = False,
+    progress: Progress | None = None,
 ) -> ShardedOutput:
     """Run a network over a scene whose rows are on many ranks: the same numbers as on one.
 
@@ -100,6 +106,7 @@ def run_sharded(
         shard: This rank's rows.
         output: Picks from a module that returns a dict, tuple or object.
         strict: Refuse layers without a rule, which every rank would compute whole.
+        progress: Called with operators done and in all.
 
     Raises:
         InputError: If the shards do not make up one scene.
@@ -119,7 +126,7 @@ def run_sharded(
         result = pick(module(shard.local_rows), output)
         return ShardedOutput(result, 0, result.shape[2], wire, (0, result.shape[2]))
     dealt = found.dealt(cuts, wire.rank, learns_image=learns)
-    local = ShardedRun(dealt, wire, seed)(shard.local_rows)
+    local = ShardedRun(dealt, wire, seed, progress)(shard.local_rows)
     _count_batches(module)
     height = found.staging.graph.values[found.staging.graph.output].shape[2]
     ends = proportional(cuts, height)

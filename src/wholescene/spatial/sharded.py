@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wholescene.progress import Progress
 from wholescene.spatial.chance import is_random, kept_by_chance, scene_dropout
 from wholescene.spatial.cuts import Span, proportional, rows_of
 from wholescene.spatial.deal import Argument, Deal, Task
@@ -34,9 +35,13 @@ class ShardedRun:
         dealt: The network.
         wire: The ranks.
         seed: Of all random numbers of this pass, the same on every rank.
+        progress: Called with operators done and in all.
     """
 
-    def __init__(self, dealt: Deal, wire: Wire, seed: int) -> None:
+    def __init__(
+        self, dealt: Deal, wire: Wire, seed: int, progress: Progress | None = None
+    ) -> None:
+        self.progress = progress
         self.dealt, self.wire, self.seed = dealt, wire, seed
         self.graph, self.stages = dealt.staging.graph, dealt.staging.stages
         self.held: dict[int, Tensor] = {}
@@ -60,7 +65,9 @@ class ShardedRun:
             value.index: value.constant for value in self.graph.values if value.constant is not None
         }
         self.held[self.graph.image] = rows
-        for task in self.dealt.tasks:
+        for done, task in enumerate(self.dealt.tasks):
+            if self.progress is not None:
+                self.progress(done, len(self.dealt.tasks))
             self.held[task.value.index] = self._run(task)
             for ref in task.value.refs():
                 if self.last[ref] == task.value.index and ref != self.graph.output:

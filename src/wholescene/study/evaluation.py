@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,19 @@ from wholescene.evaluate import (
     EvaluatedScene,
     SceneScore,
     build_report,
+    count_sizes,
     read_scores,
     score_map,
     write_evaluation,
     write_scores,
 )
+from wholescene.evaluate.objects import check_sizes
 from wholescene.evaluate.protocol import PatchRule, Protocol, load_protocol, store_protocol
 from wholescene.models import Segmenter, load_model
 from wholescene.prediction import predict
 from wholescene.progress import Progress
 from wholescene.study.patch_scoring import score_patches
-from wholescene.study.scoring import describe_scores, percent
+from wholescene.study.scoring import describe_objects, describe_scores, percent
 
 __all__ = [
     "check_classes",
@@ -45,9 +47,10 @@ class _Rules:
     split: str
     target: str | None
     erode_px: int
-    boundary_px: int | None
     exclude: tuple[str, ...]
     protocol: Protocol | None
+    boundary_px: int | None = None
+    object_sizes: tuple[int, ...] | None = None
 
     @property
     def patches(self) -> PatchRule | None:
@@ -64,6 +67,7 @@ def evaluate_split(
     split: str | None = None,
     erode_px: int | None = None,
     boundary_px: int | None = None,
+    object_sizes: Sequence[int] | None = None,
     exclude: tuple[str, ...] = (),
     resume: bool = False,
     progress: Progress | None = None,
@@ -80,6 +84,8 @@ def evaluate_split(
         split: Split to map; ``None`` for ``test``. Scenes without labels are mapped, not scored.
         erode_px: Radius around class boundaries that does not score.
         boundary_px: Width of the bands of boundary IoU; ``None`` leaves it out.
+        object_sizes: Also scores by size of object: the largest size of each group but the last,
+            rising, px; ``None`` leaves them out.
         exclude: Classes to report scores without.
         resume: Continue unfinished maps and keep finished ones.
         progress: Called with pixels done and in all; with scenes where patches are scored.
@@ -95,7 +101,8 @@ def evaluate_split(
         ModelFileError: If the model's classes are not the dataset's.
     """
     found = load_dataset(dataset)
-    rules = _rules(found, protocol, split, erode_px, boundary_px, exclude)
+    rules = _rules(found, protocol, split, erode_px, exclude)
+    rules = replace(rules, boundary_px=boundary_px, object_sizes=_checked(object_sizes))
     scenes = found.split(rules.split)
     labelled = _labelled(found, scenes, rules)
     network = model if isinstance(model, Segmenter) else load_model(model)
@@ -113,6 +120,7 @@ def evaluate_split(
             erode_px=rules.erode_px,
             progress=progress,
             boundary=rules.boundary_px,
+            object_sizes=rules.object_sizes,
             **engine,
         )
     else:
@@ -208,7 +216,6 @@ def _rules(
     name: str | Path | None,
     split: str | None,
     erode_px: int | None,
-    boundary_px: int | None,
     exclude: tuple[str, ...],
 ) -> _Rules:
     if name is None:
@@ -216,7 +223,6 @@ def _rules(
             split=DEFAULT_SPLIT if split is None else split,
             target=None,
             erode_px=erode_px or 0,
-            boundary_px=boundary_px,
             exclude=exclude,
             protocol=None,
         )
@@ -230,10 +236,15 @@ def _rules(
         split=protocol.split,
         target=protocol.target,
         erode_px=protocol.erode_px,
-        boundary_px=boundary_px,
         exclude=protocol.named,
         protocol=protocol,
     )
+
+
+def _checked(sizes: Sequence[int] | None) -> tuple[int, ...] | None:
+    """Sizes of objects, looked at before anything is mapped."""
+    check_sizes(sizes or ())
+    return None if sizes is None else tuple(sizes)
 
 
 def _labelled(dataset: Dataset, scenes: Sequence[SceneRecord], rules: _Rules) -> list[SceneRecord]:
@@ -284,17 +295,20 @@ def _score_maps(
     rules: _Rules,
 ) -> list[SceneScore]:
     target = dataset.mask_target(rules.target)
-    return [
-        score_map(
-            scene.labels[target],
-            maps[scene.id],
+    scored = []
+    for scene in scenes:
+        pair = scene.labels[target], maps[scene.id]
+        found = score_map(
+            *pair,
             dataset.classes,
             scene=scene.id,
             erode_px=rules.erode_px,
             boundary_px=rules.boundary_px,
         )
-        for scene in scenes
-    ]
+        if rules.object_sizes is not None:
+            found = replace(found, objects=count_sizes(*pair, dataset.classes, rules.object_sizes))
+        scored.append(found)
+    return scored
 
 
 def _write_index(
@@ -342,6 +356,8 @@ def _describe(document: Mapping[str, Any]) -> list[str]:
         figure = f"{HEADLINES[stated['headline']]} {percent(stated['value'])}"
         lines.append(f"protocol {stated['name']}: {figure}{beside}")
     lines.append(describe_scores(dict(document)))
+    if document["objects"] is not None:
+        lines.append(describe_objects(document["objects"]))
     width = max(len(name) for name in document["conventions"])
     lines.append(f"{'convention':<{width}}    mIoU mean F1      OA")
     for name, row in document["conventions"].items():

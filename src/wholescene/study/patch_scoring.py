@@ -22,7 +22,7 @@ from wholescene.geometry import Window
 from wholescene.models import Segmenter
 from wholescene.prediction import Options, Views
 from wholescene.prediction.ahead import Ahead
-from wholescene.prediction.engine import Forward, borrowed, find_device
+from wholescene.prediction.engine import Forward, borrowed, check_finite, find_device
 from wholescene.prediction.options import DEFAULT_BATCH
 from wholescene.prediction.plan import open_scene
 from wholescene.progress import Progress
@@ -96,8 +96,9 @@ def _options(rule: PatchRule, settings: Mapping[str, Any]) -> Options:
         says_nothing = value is None or value is False or (name, value) == ("engine", "auto")
         if name not in _SETTINGS and not says_nothing:
             raise InputError(
-                f"--{name} does not apply where patches of {rule.size} px are scored, each mapped "
-                "by itself; leave it out, or use a protocol that scores whole scenes"
+                f"--{name.replace('_', '-')} does not apply where patches of {rule.size} px are "
+                "scored, each mapped by itself; leave it out, or use a protocol that scores whole "
+                "scenes"
             )
     kept = {name: value for name, value in settings.items() if name in _SETTINGS}
     return Options(engine="windowed", block=rule.size, overlap=0, **kept)
@@ -133,7 +134,7 @@ def _count(patches: _Patches, forward: Forward) -> ConfusionTable:
         for windows, images, truth in batches:
             probabilities = forward(images)
             for window, found in zip(windows, probabilities, strict=True):
-                forward.check(found, window)
+                check_finite(found, window)
             table.add(truth, probabilities.argmax(1).numpy())
     return table
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from wholescene.datasets import load_dataset
 from wholescene.errors import InputError
-from wholescene.evaluate import score_map, scores_document, write_scores
+from wholescene.evaluate import group_name, score_map, scores_document, write_scores
 from wholescene.labels import ClassTable, LabelClass
 from wholescene.progress import Progress
 from wholescene.raster import read_class_names, read_palette
 
-__all__ = ["classes_of_map", "describe_scores", "score_files", "percent"]
+__all__ = ["classes_of_map", "describe_objects", "describe_scores", "score_files", "percent"]
 
 
 def score_files(
@@ -95,6 +96,21 @@ def describe_scores(document: dict[str, Any]) -> str:
             f"{percent(row['precision']):>11} {percent(row['recall']):>8} {row['support']:>11}"
         )
     return "\n".join(head)
+
+
+def describe_objects(objects: Mapping[str, Any]) -> str:
+    """Lay out the scores by size of object as text; ``objects`` as in ``scores.json``."""
+    per_class = objects["per_class"]
+    width = max(len(name) for name in per_class)
+    lines = [f"{'class':<{width}}  object px   objects   found  recall     IoU"]
+    for name, groups in per_class.items():
+        for group in groups:
+            figures = (percent(group[key]) for key in ("found", "recall", "iou"))
+            lines.append(
+                f"{name:<{width}} {group_name(group):>10} {group['objects']:>9} "
+                f"{' '.join(f'{x:>7}' for x in figures)}"
+            )
+    return "\n".join(lines)
 
 
 def percent(value: float | None) -> str:

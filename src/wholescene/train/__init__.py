@@ -14,13 +14,19 @@ from wholescene.train.progress import (
     Validating,
 )
 from wholescene.train.record import settings_hash
-from wholescene.train.settings import EmaSettings, OptimSettings, TrainSettings
+from wholescene.train.settings import (
+    EmaSettings,
+    OptimSettings,
+    ParallelSettings,
+    TrainSettings,
+)
 
 __all__ = [
     "CheckpointSaved",
     "EmaSettings",
     "Notice",
     "OptimSettings",
+    "ParallelSettings",
     "RunResult",
     "SegmentationModule",
     "TrainMessage",

@@ -12,7 +12,7 @@ from wholescene.raster.bands import WAVELENGTH_TOLERANCE_NM, parse_bands
 from wholescene.raster.read import SceneReader
 from wholescene.raster.source import BandSpec, SourceSpec
 
-__all__ = ["choose_bands", "describe_model", "replace_statistics"]
+__all__ = ["choose_bands", "describe_model", "describe_network", "replace_statistics"]
 
 
 def choose_bands(dataset: Dataset, bands: Sequence[int | str] | None, *, split: str) -> Dataset:
@@ -100,9 +100,32 @@ def describe_model(
     Raises:
         DatasetError: If the target is unknown.
     """
+    table = dataset.spec.class_table(dataset.mask_target(target))
+    classes = tuple(ClassSpec(id=c.id, name=c.name, color=c.color) for c in table.classes)
+    return describe_network(
+        architecture, dataset, split=split, classes=classes, ignore_id=table.ignore_id
+    )
+
+
+def describe_network(
+    architecture: Architecture,
+    dataset: Dataset,
+    *,
+    split: str,
+    classes: tuple[ClassSpec, ...],
+    ignore_id: int | None = None,
+) -> ModelSpec:
+    """The same for classes that are given, as for a pool without labels.
+
+    Args:
+        architecture: The network.
+        dataset: From :func:`choose_bands`.
+        split: Split that trains.
+        classes: Classes of the network.
+        ignore_id: Label id that never trains.
+    """
     scene = first_scene(dataset, split)
     statistics = _statistics(dataset)
-    classes = dataset.spec.class_table(dataset.mask_target(target))
     with dataset.reader(scene) as reader:
         measured = reader.gsd_m
     return ModelSpec(
@@ -111,8 +134,8 @@ def describe_model(
         mean=statistics.mean,
         # A band that never changes carries nothing; 1 keeps it at 0 after normalisation.
         std=tuple(value if value > 0 else 1.0 for value in statistics.std),
-        classes=tuple(ClassSpec(id=c.id, name=c.name, color=c.color) for c in classes.classes),
-        ignore_id=classes.ignore_id,
+        classes=classes,
+        ignore_id=ignore_id,
         gsd_m=dataset.spec.gsd_m or scene.gsd_m or measured,
     )
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from wholescene.data.settings import DataSettings
 from wholescene.losses import LossSettings
 from wholescene.models import ModelSettings
-from wholescene.train.settings import OptimSettings, TrainSettings
+from wholescene.train.settings import OptimSettings, ParallelSettings, TrainSettings
 
 __all__ = ["RunSettings"]
 
@@ -46,6 +46,11 @@ class RunSettings(Protocol):
     @property
     def train(self) -> TrainSettings:
         """Length, hardware, checkpoints."""
+        ...
+
+    @property
+    def parallel(self) -> ParallelSettings:
+        """How one batch is spread over processes."""
         ...
 
     def model_dump(self, *, mode: str = "python") -> dict[str, Any]:

@@ -9,22 +9,15 @@ from typing import Any
 
 from wholescene import __version__
 from wholescene.datasets import Dataset, load_dataset
-from wholescene.errors import OutputError, ResumeError
+from wholescene.launch import run_ranks
 from wholescene.models import ModelSpec, build_segmenter, save_model
 from wholescene.train.checkpoint import BEST, LAST, read_checkpoint
 from wholescene.train.contract import RunSettings
-from wholescene.train.launch import run_ranks
+from wholescene.train.folder import find_start, finished, open_run
 from wholescene.train.module import CHECKPOINT_KEY
 from wholescene.train.progress import Notice, TrainProgress
-from wholescene.train.record import (
-    CONFIG_FILE,
-    ENVIRONMENT_FILE,
-    check_same_run,
-    package_commit,
-    settings_hash,
-    write_config,
-    write_environment,
-)
+from wholescene.train.record import package_commit, settings_hash
+from wholescene.train.rows import check_rows
 from wholescene.train.runtime import find_ranks
 from wholescene.train.session import Outcome, train_rank
 from wholescene.train.setup import prepare_run
@@ -106,18 +99,20 @@ def fit(
     found = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
     ranks = find_ranks()
     parts = prepare_run(config, found)
-    start = _find_start(config, out, resume=resume)
+    check_rows(config, build_segmenter(parts.spec), ranks.world)
+    start = find_start(config, out, resume=resume)
     model = None
     if start == 0:
         model, origin = initial_model(parts.spec, config.model, config.train)
         if progress is not None and ranks.rank == 0:
             progress(Notice(text=f"starting from {origin}"))
     if ranks.rank == 0:
-        _open_run(config, out, start)
-    outcome = _finished(out) if start >= config.train.steps else None
-    if outcome is None and ranks.world == 1 and config.train.devices > 1:
+        open_run(config, out, start, seed=config.train.seed)
+    outcome = finished(out) if start >= config.train.steps else None
+    num_ranks = config.train.devices * config.parallel.rows
+    if outcome is None and ranks.world == 1 and num_ranks > 1:
         work = partial(train_rank, config, parts, out, start)
-        outcome = run_ranks(work, num_ranks=config.train.devices, progress=progress)
+        outcome = run_ranks(work, num_ranks=num_ranks, progress=progress)
     elif outcome is None:
         outcome = train_rank(config, parts, out, start, progress, model=model)
     if outcome.was_stopped:
@@ -125,63 +120,6 @@ def fit(
     if ranks.rank == 0:
         _export(config, found, parts.spec, out, outcome)
     return _result(config, out, start, outcome)
-
-
-def _find_start(config: RunSettings, out: Path, *, resume: bool) -> int:
-    """Step to continue from; looks, but writes nothing.
-
-    Raises:
-        OutputError: If there is something in ``out`` and nothing may be resumed.
-        ResumeError: If what is there cannot be continued.
-    """
-    if find_ranks().rank > 0:
-        # Rank 0 checks for all, and may be filling the folder just now.
-        return _saved_step(out) if resume else 0
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file; give --out a folder")
-    if not out.is_dir() or not any(out.iterdir()):
-        return 0
-    if not resume:
-        raise OutputError(
-            f"{out} is not empty; continue the run in it with --resume, or choose another --out"
-        )
-    if not (out / CONFIG_FILE).exists():
-        raise ResumeError(
-            f"{out} holds files but no {CONFIG_FILE}, so it is no run to resume; choose another "
-            "--out"
-        )
-    check_same_run(config, out)
-    return _saved_step(out)
-
-
-def _saved_step(out: Path) -> int:
-    """Step of the last checkpoint; 0 if the run was cut short before its first."""
-    return int(read_checkpoint(out / LAST)["global_step"]) if (out / LAST).exists() else 0
-
-
-def _open_run(config: RunSettings, out: Path, start: int) -> None:
-    """Make the folder and write what the run is."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_environment(out / ENVIRONMENT_FILE, seed=config.train.seed, step=start)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to {out}: {error.strerror or error}; choose another --out"
-        ) from error
-    write_config(config, out / CONFIG_FILE)
-
-
-def _finished(out: Path) -> Outcome:
-    """How a run ended whose last step is in its checkpoint."""
-    checkpoint = read_checkpoint(out / LAST)
-    state = checkpoint["callbacks"]["RunKeeper"]
-    return Outcome(
-        step=int(checkpoint["global_step"]),
-        was_stopped=False,
-        best_step=state["best_step"],
-        best_miou=state["best_miou"],
-        seconds=state["seconds"],
-    )
 
 
 def _export(

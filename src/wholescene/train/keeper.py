@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -17,7 +17,6 @@ from wholescene.errors import ConfigError
 from wholescene.train.checkpoint import BEST, LAST
 from wholescene.train.interrupt import StopRequest
 from wholescene.train.metrics import MetricsFile
-from wholescene.train.module import SegmentationModule
 from wholescene.train.progress import (
     CheckpointSaved,
     TrainMessage,
@@ -26,7 +25,7 @@ from wholescene.train.progress import (
     Validated,
 )
 from wholescene.train.settings import TrainSettings
-from wholescene.train.validation import Validation, Validator
+from wholescene.train.validation import Figures, Validator
 
 __all__ = ["Pace", "RunKeeper"]
 
@@ -118,7 +117,7 @@ class RunKeeper(Callback):
             path = self._out / "metrics.csv"
             self._metrics = MetricsFile(path, self._columns, keep_until=self._step)
         if self._owes_validation:
-            self._end_step(trainer, cast(SegmentationModule, pl_module))
+            self._end_step(trainer, pl_module)
 
     def on_train_batch_end(
         self,
@@ -133,7 +132,7 @@ class RunKeeper(Callback):
         self._losses.append(outputs["loss"].detach())
         if trainer.global_step > self._step:
             self._step = trainer.global_step
-            self._end_step(trainer, cast(SegmentationModule, pl_module))
+            self._end_step(trainer, pl_module)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
@@ -154,7 +153,7 @@ class RunKeeper(Callback):
         del trainer, pl_module
         self.stop.release()
 
-    def _end_step(self, trainer: Trainer, module: SegmentationModule) -> None:
+    def _end_step(self, trainer: Trainer, module: LightningModule) -> None:
         step, is_last = self._step, self._step == self._settings.steps
         self._agree_to_stop(trainer)
         validation = self._validate(trainer, module, is_last=is_last)
@@ -180,8 +179,8 @@ class RunKeeper(Callback):
         )
 
     def _validate(
-        self, trainer: Trainer, module: SegmentationModule, *, is_last: bool
-    ) -> Validation | None:
+        self, trainer: Trainer, module: LightningModule, *, is_last: bool
+    ) -> Figures | None:
         is_due = self._owes_validation or self._step % self._settings.validate_every == 0 or is_last
         if self._validator is None or not is_due:
             return None
@@ -213,7 +212,7 @@ class RunKeeper(Callback):
             )
         return mean
 
-    def _log(self, trainer: Trainer, loss: float, validation: Validation | None) -> None:
+    def _log(self, trainer: Trainer, loss: float, validation: Figures | None) -> None:
         now = time.monotonic()
         patches = (self._step - self._window_step) * self.pace.patches_per_step
         row: dict[str, float] = {
@@ -231,7 +230,7 @@ class RunKeeper(Callback):
             for logger in trainer.loggers:
                 logger.log_metrics(row, step=self._step)
 
-    def _note_best(self, trainer: Trainer, validation: Validation) -> None:
+    def _note_best(self, trainer: Trainer, validation: Figures) -> None:
         row = validation.row()
         miou = row.get("val_miou", math.nan)
         is_best = miou > self.best_miou

@@ -13,13 +13,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LambdaLR
 
 from wholescene.data import Batch
+from wholescene.losses import CombinedLoss
 from wholescene.models import Segmenter
 from wholescene.train.ema import WeightAverage
 from wholescene.train.optim import build_optimizer
+from wholescene.train.rows import SharedRows
 from wholescene.train.schedule import lr_factor
 from wholescene.train.settings import EmaSettings, OptimSettings
 
-__all__ = ["CHECKPOINT_KEY", "SegmentationModule"]
+__all__ = ["CHECKPOINT_KEY", "SegmentationModule", "draw_seed"]
 
 CHECKPOINT_KEY = "wholescene"
 
@@ -39,20 +41,23 @@ class SegmentationModule(LightningModule):
         seed: Seed of the draws.
         ema: Average the weights; ``None``: do not.
         freeze_norm: Part of the network whose batch norms stay in evaluation mode.
+        rows: The processes that share each sample; ``None`` if none do.
     """
 
     def __init__(
         self,
         model: Segmenter,
-        loss: nn.Module,
+        loss: CombinedLoss,
         *,
         optim: OptimSettings,
         steps: int,
         seed: int = 0,
         ema: EmaSettings | None = None,
         freeze_norm: Literal["none", "encoder", "all"] = "none",
+        rows: SharedRows | None = None,
     ) -> None:
         super().__init__()
+        self._rows = rows
         self.model = model
         self.loss = loss
         self.average = (
@@ -83,6 +88,8 @@ class SegmentationModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Loss of one batch."""
         del batch_idx
+        if self._rows is not None:
+            return {"loss": self._rows.loss(self.loss, batch)}
         outputs = self.model.forward_train(batch["image"], batch["label"])
         return {"loss": self.loss(outputs, batch["label"])}
 
@@ -98,14 +105,17 @@ class SegmentationModule(LightningModule):
     def on_fit_start(self) -> None:
         """Bring the average to the device of the network; begin in training mode."""
         self.train()
+        if self._rows is not None:
+            self._rows.join(self.global_rank, self.trainer.world_size)
         if self.average is not None:
             self.average.to(self.device)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the draws of this batch."""
         del batch, batch_idx
-        key = (self._seed, self.global_step, self._batch_in_step, self.global_rank)
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+        torch.manual_seed(
+            draw_seed(self._seed, self.global_step, self._batch_in_step, self.global_rank)
+        )
         self._batch_in_step += 1
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -127,3 +137,15 @@ class SegmentationModule(LightningModule):
         state = checkpoint[CHECKPOINT_KEY]["average"]
         if self.average is not None and state is not None:
             self.average.load_state_dict(state)
+
+
+def draw_seed(seed: int, step: int, batch: int, rank: int) -> int:
+    """Seed of the draws of one batch, a function of its place in the run alone.
+
+    Args:
+        seed: Seed of the run.
+        step: Optimiser steps done.
+        batch: Number of the batch within the step.
+        rank: Number of the process.
+    """
+    return int(np.random.SeedSequence((seed, step, batch, rank)).generate_state(1, np.uint64)[0])

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from wholescene.models import Segmenter
 from wholescene.train.layers import encoder_layers
 from wholescene.train.settings import OptimSettings
 
-__all__ = ["ParameterGroup", "build_optimizer", "parameter_groups"]
+__all__ = [
+    "ParameterGroup",
+    "build_optimizer",
+    "decays_by_nature",
+    "make_optimizer",
+    "parameter_groups",
+]
 
 POSITION_NAMES = frozenset(
     {
@@ -38,10 +45,19 @@ class ParameterGroup(TypedDict):
 
 def build_optimizer(model: Segmenter, settings: OptimSettings) -> Optimizer:
     """Build the optimiser over the trainable parameters of a segmenter."""
-    groups = [dict(group) for group in parameter_groups(model, settings)]
-    if settings.name == "adamw":
-        return AdamW(groups, lr=settings.lr, betas=settings.betas)
-    return SGD(groups, lr=settings.lr, momentum=settings.momentum)
+    return make_optimizer(parameter_groups(model, settings), settings)
+
+
+def make_optimizer(groups: Sequence[ParameterGroup], settings: OptimSettings) -> Optimizer:
+    """Build the optimiser that ``settings`` name over groups of parameters."""
+    plain = [dict(group) for group in groups]
+    match settings.name:
+        case "adamw":
+            return AdamW(plain, lr=settings.lr, betas=settings.betas)
+        case "adam":
+            return Adam(plain, lr=settings.lr, betas=settings.betas)
+        case "sgd":
+            return SGD(plain, lr=settings.lr, momentum=settings.momentum)
 
 
 def parameter_groups(model: Segmenter, settings: OptimSettings) -> list[ParameterGroup]:
@@ -62,7 +78,7 @@ def parameter_groups(model: Segmenter, settings: OptimSettings) -> list[Paramete
         if not parameter.requires_grad:
             continue
         part, scale = scales.get(name, ("decoder", 1.0))
-        decays = settings.decay_all or _decays(name, parameter)
+        decays = settings.decay_all or decays_by_nature(name, parameter)
         key = f"{part}.{'decay' if decays else 'plain'}"
         group = groups.setdefault(
             key,
@@ -91,6 +107,7 @@ def _encoder_scales(model: Segmenter, settings: OptimSettings) -> dict[str, tupl
     }
 
 
-def _decays(name: str, parameter: torch.Tensor) -> bool:
+def decays_by_nature(name: str, parameter: torch.Tensor) -> bool:
+    """Whether weight decay is meant for a parameter: no bias, norm or learned position."""
     leaf = name.rsplit(".", 1)[-1]
     return parameter.ndim > 1 and leaf != "bias" and leaf not in POSITION_NAMES

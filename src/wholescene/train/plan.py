@@ -15,8 +15,9 @@ from wholescene.train.contract import RunSettings
 from wholescene.train.optim import parameter_groups
 from wholescene.train.probe import probe_step
 from wholescene.train.record import flat_settings, settings_hash
+from wholescene.train.rows import check_rows
 from wholescene.train.runtime import find_ranks
-from wholescene.train.setup import RunParts, prepare_run
+from wholescene.train.setup import RunParts, largest_patch, prepare_run
 
 __all__ = ["TrainPlan", "plan"]
 
@@ -84,8 +85,10 @@ def plan(config: RunSettings, dataset: Dataset | str | Path) -> TrainPlan:
     parts = prepare_run(config, found)
     model = build_segmenter(parts.spec)
     world = find_ranks().world
-    num_ranks = world if world > 1 else config.train.devices
-    per_batch = config.data.batch_size * num_ranks
+    rows = config.parallel.rows
+    check_rows(config, model, world)
+    num_ranks = world if world > 1 else config.train.devices * rows
+    per_batch = config.data.batch_size * (num_ranks // rows)
     per_step = per_batch * config.optim.accumulate
     # The loaders know of one process until a Trainer tells them otherwise.
     per_epoch = parts.data.batches_per_epoch() * config.data.batch_size
@@ -102,7 +105,7 @@ def plan(config: RunSettings, dataset: Dataset | str | Path) -> TrainPlan:
         epochs=config.train.steps * per_step / per_epoch,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         learning_rates=(min(rates), max(rates)),
-        memory_bytes=_memory(config, model),
+        memory_bytes=_memory(config, parts, model),
     )
 
 
@@ -113,12 +116,13 @@ def _scenes(config: RunSettings, parts: RunParts) -> dict[str, int]:
     return scenes
 
 
-def _memory(config: RunSettings, model: Segmenter) -> int | None:
-    side = config.data.patch_px
-    probe = probe_step(model, batch_size=config.data.batch_size, patch=Size(side, side))
+def _memory(config: RunSettings, parts: RunParts, model: Segmenter) -> int | None:
+    patch = largest_patch(config, parts)
+    patch = Size(-(-patch.height // config.parallel.rows), patch.width)
+    probe = probe_step(model, batch_size=config.data.batch_size, patch=patch)
     if probe is None:
         return None
-    states = 2 if config.optim.name == "adamw" else 1
+    states = 1 if config.optim.name == "sgd" else 2
     copies = 2 + states + (config.train.ema is not None)  # weights, gradients, the rest
     halved = 1 if config.train.precision == "float32" else 2
     return copies * FLOAT_BYTES * probe.num_parameters + probe.activation_bytes // halved

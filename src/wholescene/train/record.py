@@ -13,18 +13,18 @@ import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from wholescene import __version__
 from wholescene.errors import ResumeError
-from wholescene.train.contract import RunSettings
 from wholescene.yamlfile import read_yaml, write_yaml
 
 __all__ = [
     "CONFIG_FILE",
     "ENVIRONMENT_FILE",
+    "Settings",
     "check_same_run",
     "flat_settings",
     "package_commit",
@@ -44,6 +44,7 @@ FREE_KEYS = frozenset(
         "data.dataset",
         "data.num_workers",
         "name",
+        "parallel.rows",
         "train.checkpoint_every",
         "train.device",
         "train.init_from",
@@ -57,7 +58,15 @@ The dataset may have moved; that it is the same one shows in its classes, bands 
 """
 
 
-def settings_hash(settings: RunSettings) -> str:
+class Settings(Protocol):
+    """Any configuration made of plain values."""
+
+    def model_dump(self, *, mode: str = "python") -> dict[str, Any]:
+        """All settings as plain values, as pydantic gives them."""
+        ...
+
+
+def settings_hash(settings: Settings) -> str:
     """Digest of all settings: 16 hexadecimal digits.
 
     Paths count by their last two parts, so that a run hashes the same on another machine.
@@ -82,12 +91,12 @@ def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, An
     return flat
 
 
-def write_config(settings: RunSettings, path: Path) -> None:
+def write_config(settings: Settings, path: Path) -> None:
     """Write every setting, defaults included, as YAML that loads to the same settings."""
     write_yaml(path, settings.model_dump(mode="json"))
 
 
-def check_same_run(settings: RunSettings, folder: Path) -> None:
+def check_same_run(settings: Settings, folder: Path) -> None:
     """Refuse to continue a run under settings that would change its weights.
 
     Raises:

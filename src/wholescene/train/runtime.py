@@ -77,8 +77,12 @@ def find_ranks() -> Ranks:
     return Ranks(0, 1, LightningEnvironment())
 
 
-def choose_device(settings: TrainSettings) -> Accelerator:
+def choose_device(settings: TrainSettings, *, rows: int = 1) -> Accelerator:
     """Settle ``train.device`` for this machine.
+
+    Args:
+        settings: Which device, and how many batches at once.
+        rows: Processes that share each batch.
 
     Raises:
         ConfigError: If the machine cannot do what is asked.
@@ -98,20 +102,22 @@ def choose_device(settings: TrainSettings) -> Accelerator:
             f"train.device {device!r} is not available here; this machine has "
             f"{', '.join(name for name, found in has.items() if found)}. Use train.device auto"
         )
-    _check_device(settings, device)
+    _check_device(settings, device, rows)
     return device
 
 
-def _check_device(settings: TrainSettings, device: Accelerator) -> None:
+def _check_device(settings: TrainSettings, device: Accelerator, rows: int) -> None:
     if settings.precision == "float16" and device == "cpu":
         raise ConfigError("train.precision 'float16' needs a GPU; use bfloat16 or float32 on a CPU")
     if settings.sync_batchnorm and device != "cuda":
         raise ConfigError(f"train.sync_batchnorm needs CUDA devices, not {device!r}; unset it")
-    limit = {"cuda": torch.cuda.device_count(), "mps": 1, "cpu": settings.devices}[device]
-    if settings.devices > limit:
+    wanted = settings.devices * rows
+    limit = {"cuda": torch.cuda.device_count(), "mps": 1, "cpu": wanted}[device]
+    if wanted > limit:
+        shared = f" x parallel.rows {rows}" if rows > 1 else ""
         raise ConfigError(
-            f"train.devices {settings.devices} asks for more than the {limit} {device} device(s) "
-            "of this machine; lower it"
+            f"train.devices {settings.devices}{shared} asks for more than the {limit} {device} "
+            "device(s) of this machine; lower it"
         )
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule
 
-from wholescene.geometry import Size
 from wholescene.models import Segmenter, build_segmenter
 from wholescene.train.checkpoint import LAST
 from wholescene.train.contract import RunSettings
@@ -16,13 +15,21 @@ from wholescene.train.metrics import metric_columns
 from wholescene.train.module import SegmentationModule
 from wholescene.train.probe import probe_step
 from wholescene.train.progress import Notice, TrainProgress
-from wholescene.train.runtime import build_trainer, event_loggers, find_ranks, quiet_lightning
+from wholescene.train.rows import SharedRows, may_lack_rows
+from wholescene.train.runtime import (
+    Accelerator,
+    build_trainer,
+    event_loggers,
+    find_ranks,
+    quiet_lightning,
+)
 from wholescene.train.scene_validation import SceneValidator
-from wholescene.train.setup import EndlessBatches, RunParts
+from wholescene.train.settings import OptimSettings, TrainSettings
+from wholescene.train.setup import EndlessBatches, Loaders, RunParts, largest_patch, smallest_height
 from wholescene.train.start import initial_model
 from wholescene.train.validation import PatchValidator, Validator
 
-__all__ = ["Outcome", "train_rank"]
+__all__ = ["Outcome", "run_module", "train_rank"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +81,10 @@ def train_rank(
         )
     ranks = find_ranks()
     progress = progress if ranks.rank == 0 else None
-    find_unused = not _freeze_unreached(model, config, progress)
+    rows = config.parallel.rows
+    height = smallest_height(config, parts)
+    find_unused = not _freeze_unreached(model, config, parts, progress)
+    find_unused = find_unused or may_lack_rows(rows, model.stride, height)
     module = SegmentationModule(
         model,
         parts.loss,
@@ -83,25 +93,79 @@ def train_rank(
         seed=config.train.seed,
         ema=config.train.ema,
         freeze_norm=config.train.freeze_norm,
+        rows=SharedRows(rows, model) if rows > 1 else None,
     )
     keeper = _keeper(config, parts, out, progress)
+    return run_module(
+        module,
+        keeper,
+        train=config.train,
+        optim=config.optim,
+        loaders=parts.data,
+        batch_size=config.data.batch_size,
+        device=parts.device,
+        out=out,
+        start=start,
+        progress=progress,
+        find_unused=find_unused,
+        rows=rows,
+    )
+
+
+def run_module(
+    module: LightningModule,
+    keeper: RunKeeper,
+    *,
+    train: TrainSettings,
+    optim: OptimSettings,
+    loaders: Loaders,
+    batch_size: int,
+    device: Accelerator,
+    out: Path,
+    start: int,
+    progress: TrainProgress | None,
+    find_unused: bool,
+    rows: int = 1,
+) -> Outcome:
+    """Train a module to its last step, or until it is asked to stop.
+
+    Args:
+        module: What is trained.
+        keeper: Keeps the run directory.
+        train: Length and hardware.
+        optim: Clipping and accumulation.
+        loaders: Where batches come from.
+        batch_size: Samples of a batch in each process.
+        device: Kind of device.
+        out: Run directory.
+        start: Step to continue from.
+        progress: Receives messages, on rank 0.
+        find_unused: Let DDP look for weights without a gradient in every step.
+        rows: Processes that share each sample.
+
+    Raises:
+        KeyboardInterrupt: If a second SIGINT came.
+    """
     with quiet_lightning():
         trainer = build_trainer(
-            config.train,
-            config.optim,
-            device=parts.device,
-            ranks=ranks,
+            train,
+            optim,
+            device=device,
+            ranks=find_ranks(),
             out=out,
             callbacks=[keeper],
-            loggers=event_loggers(config.train, out=out, step=start, progress=progress),
+            loggers=event_loggers(train, out=out, step=start, progress=progress),
             find_unused=find_unused,
         )
-        parts.data.trainer = trainer
-        parts.data.set_start(start * config.optim.accumulate)
-        keeper.pace = _pace(trainer, config, parts)
-        batches = EndlessBatches(parts.data)
+        loaders.trainer = trainer
+        loaders.set_start(start * optim.accumulate)
+        at_once = batch_size * (trainer.world_size // rows)
+        keeper.pace = Pace(
+            patches_per_step=at_once * optim.accumulate,
+            patches_per_epoch=at_once * loaders.batches_per_epoch(),
+        )
         try:
-            trainer.fit(module, batches, ckpt_path=out / LAST if start else None)
+            trainer.fit(module, EndlessBatches(loaders), ckpt_path=out / LAST if start else None)
         except SystemExit as error:  # how Lightning passes on a KeyboardInterrupt
             raise KeyboardInterrupt from error
         except RuntimeError as error:
@@ -110,7 +174,7 @@ def train_rank(
                 raise KeyboardInterrupt("stopped; the last checkpoint stands") from error
             raise
         finally:
-            parts.data.trainer = None
+            loaders.trainer = None
     return Outcome(
         step=trainer.global_step,
         was_stopped=keeper.was_stopped,
@@ -121,11 +185,11 @@ def train_rank(
 
 
 def _freeze_unreached(
-    model: Segmenter, config: RunSettings, progress: TrainProgress | None
+    model: Segmenter, config: RunSettings, parts: RunParts, progress: TrainProgress | None
 ) -> bool:
     """Freeze weights no step can reach, which DDP would wait for; ``False`` if none can be told."""
-    side = config.data.patch_px
-    probe = probe_step(model, batch_size=config.data.batch_size, patch=Size(side, side))
+    patch = largest_patch(config, parts)
+    probe = probe_step(model, batch_size=config.data.batch_size, patch=patch)
     if probe is None:
         return False
     for name in probe.unreached:
@@ -159,11 +223,3 @@ def _validator(
         return SceneValidator(parts.data, precision=config.train.precision, progress=progress)
     open_loader = parts.data.val_dataloader
     return PatchValidator(open_loader, parts.spec.class_table, progress=progress)
-
-
-def _pace(trainer: Trainer, config: RunSettings, parts: RunParts) -> Pace:
-    per_batch = config.data.batch_size * trainer.world_size
-    return Pace(
-        patches_per_step=per_batch * config.optim.accumulate,
-        patches_per_epoch=per_batch * parts.data.batches_per_epoch(),
-    )

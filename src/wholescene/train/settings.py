@@ -17,8 +17,8 @@ class OptimSettings(BaseModel):
 
     model_config = _STRICT
 
-    name: Literal["adamw", "sgd"] = "adamw"
-    """Optimiser."""
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    """Optimiser; ``adam`` adds the weight decay to the gradient, as older recipes do."""
     lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     """Learning rate at the end of the warm-up."""
     weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False)
@@ -26,7 +26,7 @@ class OptimSettings(BaseModel):
     decay_all: bool = False
     """Apply it to those as well, as older recipes do."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of AdamW's running means."""
+    """Decay of the running means of AdamW and Adam."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of SGD."""
     encoder_lr_factor: float = Field(default=1.0, gt=0, allow_inf_nan=False)
@@ -66,6 +66,16 @@ class EmaSettings(BaseModel):
     """Let the decay grow as ``(1 + step) / (10 + step)`` until it reaches ``decay``."""
 
 
+class ParallelSettings(BaseModel):
+    """How one batch is spread over processes."""
+
+    model_config = _STRICT
+
+    rows: int = Field(default=1, ge=1, le=1024)
+    """Processes, one device each, that share every sample: each has some of its rows, and together
+    they compute what one would. Weights, checkpoints and results do not depend on it."""
+
+
 class TrainSettings(BaseModel):
     """Length, hardware and checkpoints of a run."""
 
@@ -78,7 +88,8 @@ class TrainSettings(BaseModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train; auto takes a GPU if there is one."""
     devices: int = Field(default=1, ge=1)
-    """Processes on this machine, one device each; ignored under torchrun or srun."""
+    """Batches trained at once on this machine, each on a device of its own, or on ``parallel.rows``
+    of them; ignored under torchrun or srun."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Arithmetic of the network; weights stay float32."""
     deterministic: bool = False

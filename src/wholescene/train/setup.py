@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from wholescene.data import Batch, SceneDataModule
+from wholescene.data import SceneDataModule
 from wholescene.datasets import Dataset
 from wholescene.errors import ConfigError
+from wholescene.geometry import Size
 from wholescene.losses import CombinedLoss, build_loss
 from wholescene.models import DECODERS, ModelSpec
 from wholescene.train.blueprint import choose_bands, describe_model, replace_statistics
 from wholescene.train.contract import RunSettings
 from wholescene.train.runtime import Accelerator, choose_device
 
-__all__ = ["EndlessBatches", "RunParts", "prepare_run"]
+__all__ = [
+    "EndlessBatches",
+    "Loaders",
+    "RunParts",
+    "largest_patch",
+    "prepare_run",
+    "smallest_height",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +56,7 @@ def prepare_run(config: RunSettings, dataset: Dataset) -> RunParts:
             f"optim.warmup_steps = {config.optim.warmup_steps} leaves none of the "
             f"{config.train.steps} steps in train.steps; lower the one or raise the other"
         )
-    device = choose_device(config.train)
+    device = choose_device(config.train, rows=config.parallel.rows)
     settings = config.data
     chosen = choose_bands(dataset, settings.bands, split=settings.train_split)
     chosen = replace_statistics(chosen, settings.mean, settings.std)
@@ -66,8 +75,43 @@ def prepare_run(config: RunSettings, dataset: Dataset) -> RunParts:
         mean=spec.mean,
         std=spec.std,
         seed=config.train.seed,
+        rows=config.parallel.rows,
     )
     return RunParts(spec=spec, data=data, loss=loss, device=device)
+
+
+def largest_patch(config: RunSettings, parts: RunParts) -> Size:
+    """Size of the largest sample of a run."""
+    return max(_patches(config, parts), key=lambda size: size.area)
+
+
+def smallest_height(config: RunSettings, parts: RunParts) -> int:
+    """Rows of the lowest sample of a run, laid on any side."""
+    return min(min(size) for size in _patches(config, parts))
+
+
+def _patches(config: RunSettings, parts: RunParts) -> list[Size]:
+    if config.data.sampling != "scenes":
+        return [Size(config.data.patch_px, config.data.patch_px)]
+    return [window.size for area in parts.data.train_areas for window in area.windows]
+
+
+class Loaders(Protocol):
+    """Where the batches of a run come from; told which Trainer asks and where it goes on."""
+
+    trainer: Any
+
+    def set_start(self, step: int) -> None:
+        """Give batch ``step`` of each process first."""
+        ...
+
+    def batches_per_epoch(self) -> int:
+        """Training batches of one epoch in each process."""
+        ...
+
+    def train_dataloader(self) -> Iterable[Any]:
+        """Training batches, an epoch at a time."""
+        ...
 
 
 class EndlessBatches:
@@ -76,10 +120,10 @@ class EndlessBatches:
     Lightning cuts gradient accumulation short where a loader ends; a run counts steps, not epochs.
     """
 
-    def __init__(self, data: SceneDataModule) -> None:
+    def __init__(self, data: Loaders) -> None:
         self._data = data
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         loader = self._data.train_dataloader()
         while True:
             yield from loader

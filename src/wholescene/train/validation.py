@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from wholescene.train.interrupt import StopRequest
 from wholescene.train.module import SegmentationModule
 from wholescene.train.progress import TrainProgress, Validating
 
-__all__ = ["PatchValidator", "Validation", "Validator", "add_over_ranks", "is_stopping"]
+__all__ = ["Figures", "PatchValidator", "Validation", "Validator", "add_over_ranks", "is_stopping"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +48,19 @@ class Validation:
         return {key: value for key, value in figures.items() if not math.isnan(value)}
 
 
-class Validator(Protocol):
-    """Scores a network on held-out pixels; called by every rank."""
+class Figures(Protocol):
+    """What was measured between two steps."""
 
-    def validate(self, module: SegmentationModule, stop: StopRequest) -> Validation | None:
-        """Score ``module.evaluated``; ``None``, on every rank, if any was asked to stop."""
+    def row(self) -> dict[str, float]:
+        """Columns of ``metrics.csv``; undefined figures are left out."""
+        ...
+
+
+class Validator(Protocol):
+    """Scores what trains on held-out pixels; called by every rank."""
+
+    def validate(self, module: Any, stop: StopRequest) -> Figures | None:
+        """Score the module; ``None``, on every rank, if any was asked to stop."""
         ...
 
 

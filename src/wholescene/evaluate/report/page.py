@@ -15,6 +15,7 @@ from wholescene.evaluate.report.sections import (
     curve_section,
     fact_section,
     headline,
+    object_section,
     scene_section,
 )
 from wholescene.evaluate.report.sources import (
@@ -98,8 +99,8 @@ def _evaluation(files: EvaluationFiles) -> str:
         model = f'<p class="note">Model: {esc(index.model)}</p>' if index.model else ""
     parts = [f"<h2>{esc(title)}</h2>{model}"]
     if scores is not None:
-        parts += [headline(scores), class_section(scores), confusion_section(scores)]
-        parts.append(scene_section(scores))
+        parts += [headline(scores), class_section(scores), object_section(scores)]
+        parts += [confusion_section(scores), scene_section(scores)]
     if index is not None:
         classes = index.classes or (scores.table.classes if scores is not None else None)
         stored = scores.document["scenes"] if scores is not None else []

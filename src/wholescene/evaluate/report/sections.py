@@ -24,6 +24,7 @@ from wholescene.evaluate.report.markup import (
 from wholescene.evaluate.report.matrix import confusion_matrix
 from wholescene.evaluate.report.sources import RunFiles
 from wholescene.evaluate.scores import CONVENTIONS
+from wholescene.evaluate.sizes import group_name
 
 __all__ = [
     "class_section",
@@ -32,6 +33,7 @@ __all__ = [
     "curve_section",
     "fact_section",
     "headline",
+    "object_section",
     "scene_section",
 ]
 
@@ -93,6 +95,30 @@ def _class_row(cls: Json, document: Json) -> dict[str, str]:
     cells["Share of truth"] = bar(row["support"] / scored if scored else None, kind="quiet")
     cells["Pixels"] = count(row["support"])
     return cells
+
+
+def object_section(scores: StoredScores) -> str:
+    """Objects of each class by size; nothing if they were not counted."""
+    objects = scores.document.get("objects")
+    if objects is None:
+        return ""
+    rows = [
+        [
+            f"{swatch(cls['color'])}{esc(cls['name'])}",
+            group_name(group),
+            count(group["objects"]),
+            *(bar(group[key]) for key in ("found", "recall", "iou")),
+        ]
+        for cls in scores.document["classes"]
+        for group in objects["per_class"][cls["name"]]
+    ]
+    note = (
+        "Objects are true pixels of a class that touch by sides or corners. Found: at least half "
+        "of the object was mapped as the class. IoU: false pixels count by the size of the mapped "
+        "object that holds them."
+    )
+    body = table(["Class", "Size, px", "Objects", "Found", "Recall", "IoU"], rows, text_columns=2)
+    return _section("Objects by size", f'{body}<p class="note">{note}</p>')
 
 
 def confusion_section(scores: StoredScores) -> str:

@@ -64,8 +64,7 @@ class ASPP(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, in_channels, h, w) to (B, channels, h, w)."""
         height, width = features.shape[-2:]
-        if self.training:
-            check_pooled(features, 1, who=self.who)
+        check_pooled(features, 1, self.image, who=self.who)
         image = self.image(features.mean((2, 3), keepdim=True))
         parts = [*(branch(features) for branch in self.branches), resize(image, (height, width))]
         return cast(Tensor, self.merge(torch.cat(parts, dim=1)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from wholescene.errors import InputError
 
@@ -69,21 +70,23 @@ class SeparableConv(nn.Module):
         return cast(Tensor, self.pointwise(self.norm(self.depthwise(features))))
 
 
-def check_pooled(features: Tensor, cells: int, *, who: str) -> None:
+def check_pooled(features: Tensor, cells: int, layers: nn.Module, *, who: str) -> None:
     """Check that a batch norm on pooled features sees two values or more while training.
 
     Args:
         features: (B, C, h, w), not pooled yet.
         cells: Values that pooling leaves of each patch and channel.
+        layers: What works on them.
         who: Name of the decoder for the message.
 
     Raises:
         InputError: If it sees one.
     """
-    if len(features) * cells < 2:
+    parts = layers.modules()
+    if len(features) * cells < 2 and any(isinstance(p, _BatchNorm) and p.training for p in parts):
         raise InputError(
             f"{who} pools each patch to one value before a batch norm, which cannot train on "
-            "1 patch per device; raise data.batch_size to 2 or more"
+            "1 patch per device; raise data.batch_size to 2 or more, or set train.freeze_norm: all"
         )
 
 

@@ -52,6 +52,7 @@ class Contrast(Decoder):
 
     Options: ClassVar[type[DecoderOptions]] = ContrastOptions
     makes_logits: ClassVar[bool] = True
+    has_own_loss: ClassVar[bool] = True
     auxiliary_weights: ClassVar[Mapping[str, float]] = {"contrast": 0.1}
 
     def __init__(self, levels: FeatureLevels, options: ContrastOptions, num_classes: int) -> None:

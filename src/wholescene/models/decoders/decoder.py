@@ -31,6 +31,8 @@ class Decoder(nn.Module):
     makes_logits: ClassVar[bool] = False
     auxiliary_weights: ClassVar[Mapping[str, float]] = {}
     """Usual weight of each further map of logits, or loss, that ``forward_train`` gives."""
+    has_own_loss: ClassVar[bool] = False
+    """Whether ``forward_train`` gives a loss, for which it wants the labels."""
     reads_all: bool = True
     """Whether every map is read; where not, parallel streams would have layers that never train."""
 

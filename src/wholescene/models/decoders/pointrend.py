@@ -79,6 +79,7 @@ class PointRend(Decoder):
 
     Options: ClassVar[type[DecoderOptions]] = PointRendOptions
     makes_logits: ClassVar[bool] = True
+    has_own_loss: ClassVar[bool] = True
     auxiliary_weights: ClassVar[Mapping[str, float]] = {"points": 1.0}
 
     def __init__(self, levels: FeatureLevels, options: PointRendOptions, num_classes: int) -> None:

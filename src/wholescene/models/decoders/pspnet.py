@@ -51,8 +51,7 @@ class PyramidPooling(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, in_channels, h, w) to (B, out_channels, h, w)."""
         height, width = features.shape[-2:]
-        if self.training:
-            check_pooled(features, min(self.bins) ** 2, who=self.who)
+        check_pooled(features, min(self.bins) ** 2, self.reduce, who=self.who)
         pooled = [
             resize(
                 reduce(F.adaptive_avg_pool2d(features, bins)),

@@ -26,6 +26,7 @@ class MaskDecoder(Decoder):
     """
 
     makes_logits: ClassVar[bool] = True
+    has_own_loss: ClassVar[bool] = True
     auxiliary_weights: ClassVar[Mapping[str, float]] = {"masks": 1.0}
 
     loss: MaskLoss

@@ -73,8 +73,8 @@ class SmpDecoder(Decoder):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Map feature maps to (B, out_channels, h, w)."""
-        if self.training and self.pools:
-            check_pooled(features[-1], 1, who=type(self).__name__)
+        if self.pools:
+            check_pooled(features[-1], 1, self, who=type(self).__name__)
         if min(features[-1].shape[-2:]) < self.smallest:
             raise InputError(
                 f"{type(self).__name__} needs at least {self.smallest} x {self.smallest} pixels in "

@@ -88,6 +88,7 @@ class STDC(Decoder):
     """
 
     Options: ClassVar[type[DecoderOptions]] = STDCOptions
+    has_own_loss: ClassVar[bool] = True
     auxiliary_weights: ClassVar[Mapping[str, float]] = {"detail": 1.0} | {
         f"context{i}": 1.0 for i in range(4)
     }
@@ -95,6 +96,7 @@ class STDC(Decoder):
     def __init__(self, levels: FeatureLevels, options: STDCOptions, num_classes: int) -> None:
         super().__init__()
         self.first = next((i for i, r in enumerate(levels.reductions) if r >= FINEST_STRIDE), 0)
+        self.reads_all = self.first == 0
         inputs = levels.channels[self.first :]
         if len(inputs) < 2 or levels.reductions[self.first] < FINEST_STRIDE:
             raise UnsupportedError(
@@ -136,8 +138,7 @@ class STDC(Decoder):
 
     def _contexts(self, seen: list[Tensor]) -> list[Tensor]:
         """Context of each map but the finest, finest first, at the next finer size."""
-        if self.training:
-            check_pooled(seen[-1], 1, who="STDC")
+        check_pooled(seen[-1], 1, self.pooled, who="STDC")
         context = self.pooled(seen[-1].mean((2, 3), keepdim=True)).expand(
             -1, -1, *seen[-1].shape[-2:]
         )

@@ -17,11 +17,13 @@ import torch.multiprocessing as mp
 from torch.multiprocessing.spawn import ProcessContext, ProcessException, start_processes
 
 from wholescene.errors import WholesceneError
-from wholescene.train.progress import TrainMessage, TrainProgress
 
-__all__ = ["run_ranks"]
+__all__ = ["Say", "launched", "run_ranks"]
 
 T = TypeVar("T")
+
+Say = Callable[[Any], None]
+"""Takes messages."""
 
 POLL_S = 0.1
 GRACE_S = 5.0
@@ -38,8 +40,13 @@ class _Failed:
     error: WholesceneError
 
 
+def launched() -> tuple[int, int]:
+    """Number of this process among those that torchrun started, and how many they are."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def run_ranks(
-    work: Callable[[TrainProgress], T], *, num_ranks: int, progress: TrainProgress | None
+    work: Callable[[Say], T], *, num_ranks: int, progress: Say | None
 ) -> T:
     """Run ``work`` in several new processes and wait for them.
 
@@ -90,7 +97,7 @@ def _rank_main(
     world: int,
     port: int,
     start_method: str,
-    work: Callable[[TrainProgress], T],
+    work: Callable[[Say], T],
     queue: SimpleQueue[Any],
 ) -> None:
     """Run in each process."""
@@ -118,11 +125,11 @@ def _rank_main(
         queue.put(_Done(result))
 
 
-def _discard(message: TrainMessage) -> None:
+def _discard(message: object) -> None:
     del message
 
 
-def _drain(queue: SimpleQueue[Any], progress: TrainProgress | None) -> list[Any]:
+def _drain(queue: SimpleQueue[Any], progress: Say | None) -> list[Any]:
     """Pass on messages; give back what the ranks ended with."""
     ends = []
     while not queue.empty():
