@@ -71,7 +71,7 @@ BAD = [
     ("train: {steps: 0}", r"train\.steps = 0: .*greater than or equal to 1"),
     ("train: {tensorboard: no}", r"train\.tensorboard = 'no': .*boolean"),
     ("train: {tensorboard: 1}", r"train\.tensorboard = 1: .*boolean"),
-    ("optim: {name: adam}", r"optim\.name = 'adam': did you mean 'adamw'"),
+    ("optim: {name: adamx}", r"optim\.name = 'adamx': did you mean 'adam'"),
     ("optim: {lr: .inf}", r"optim\.lr = inf: .*finite"),
     ("optim: {betas: [0.9, 1.0]}", r"optim: betas \[0\.9, 1\.0\] must both lie in"),
     ("name: a b", "name = 'a b': "),

@@ -20,7 +20,6 @@ from wholescene.errors import (
     ModelFileError,
     OutputError,
     RasterError,
-    UnsupportedError,
     WholesceneError,
 )
 from wholescene.prediction import plan_prediction, predict

@@ -72,4 +72,7 @@ def _serve(rank: int, folder: str, pipe: Any) -> None:
             answer = getattr(importlib.import_module(module), name)(groups[count], *args)
         except Exception:  # told to the test
             answer = traceback.format_exc()
-        pipe.send(answer)
+        try:
+            pipe.send(answer)
+        except Exception:  # what cannot be sent
+            pipe.send(traceback.format_exc())

@@ -12,6 +12,7 @@ from wholescene.models.inspect import (
     list_encoders,
     show,
 )
+from wholescene.models.interaction import InteractionOptions
 from wholescene.models.normalise import normalise
 from wholescene.models.refine import RefineRunSettings, RefineSettings
 from wholescene.models.refiner import RefinedSegmenter
@@ -21,6 +22,7 @@ from wholescene.models.spec import FORMAT_VERSION, Architecture, ClassSpec, Mode
 from wholescene.models.weights import WeightReport, load_encoder_weights, load_timm_weights
 
 __all__ = [
+    "InteractionOptions",
     "DECODERS",
     "FORMAT_VERSION",
     "Architecture",

@@ -12,6 +12,7 @@ from wholescene.models.auxiliary import AuxiliaryHead
 from wholescene.models.decoders import Decoder, resize
 from wholescene.models.encoder import Encoder
 from wholescene.models.head import Head
+from wholescene.models.interaction import SceneInteraction
 from wholescene.models.spec import ModelSpec
 
 __all__ = ["Segmenter"]
@@ -48,6 +49,11 @@ class Segmenter(nn.Module):
             )
         )
         made = spec.architecture
+        self.interaction = (
+            SceneInteraction(encoder.channels, encoder.reductions, made.interaction)
+            if made.interaction
+            else None
+        )
         self.auxiliary = (
             AuxiliaryHead(encoder.levels, made.auxiliary_options, num_classes)
             if made.auxiliary
@@ -71,7 +77,7 @@ class Segmenter(nn.Module):
             Logits, (B, K, H, W).
         """
         padded = self._pad(image)
-        return _resize_and_crop(self.head(self.decoder(self.encoder(padded))), padded, image)
+        return _resize_and_crop(self.head(self.decoder(self._features(padded))), padded, image)
 
     def forward_train(self, image: Tensor, target: Tensor | None = None) -> dict[str, Tensor]:
         """Predict with every head that trains.
@@ -85,7 +91,7 @@ class Segmenter(nn.Module):
             the decoder adds: further logits (B, K, H, W), and losses (scalars).
         """
         padded = self._pad(image)
-        features = self.encoder(padded)
+        features = self._features(padded)
         decoded, further = self.decoder.forward_train(features, _pad_target(target, padded))
         if self.auxiliary is not None:
             further = {"aux": self.auxiliary(features), **further}
@@ -94,6 +100,13 @@ class Segmenter(nn.Module):
             name: _resize_and_crop(value, padded, image) if value.ndim else value
             for name, value in logits.items()
         }
+
+    def _features(self, padded: Tensor) -> list[Tensor]:
+        """The encoder's maps, after what they tell each other over the scene."""
+        features: list[Tensor] = self.encoder(padded)
+        if self.interaction is not None:
+            features = self.interaction(features)
+        return features
 
     def _pad(self, image: Tensor) -> Tensor:
         if not torch.compiler.is_compiling():

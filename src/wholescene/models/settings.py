@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from wholescene.models.auxiliary import AuxiliaryOptions
 from wholescene.models.decoders import decoder_options
 from wholescene.models.encoder import check_encoder
+from wholescene.models.interaction import InteractionOptions
 from wholescene.models.refine import RefineRunSettings
 from wholescene.models.spec import Architecture
 
@@ -32,6 +33,8 @@ class ModelSettings(BaseModel):
             ResNets also ``dilation`` and ``multi_grid`` (``wholescene.models.dilation``).
         auxiliary: Train a second, small head on one of the encoder's maps.
         auxiliary_options: Which map, by default the second-coarsest, and the layers on it.
+        interaction: Layers of attention over the whole scene between encoder and decoder; a
+            network trained without them may be gone on with (``train.init_from``).
         refine: Train a second network that looks again at windows with small objects; the first
             one comes from ``train.init_from`` and stays as it is.
     """
@@ -47,6 +50,7 @@ class ModelSettings(BaseModel):
     encoder_options: dict[str, Any] = Field(default_factory=dict)
     auxiliary: bool = False
     auxiliary_options: AuxiliaryOptions = AuxiliaryOptions()
+    interaction: InteractionOptions | None = None
     refine: RefineRunSettings | None = None
 
     @model_validator(mode="after")
@@ -72,5 +76,6 @@ class ModelSettings(BaseModel):
             encoder_options=self.encoder_options,
             auxiliary=self.auxiliary,
             auxiliary_options=self.auxiliary_options,
+            interaction=self.interaction,
             refine=self.refine and self.refine.kept,
         )

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from wholescene.labels import ClassTable, LabelClass
 from wholescene.models.auxiliary import AuxiliaryOptions
+from wholescene.models.interaction import InteractionOptions
 from wholescene.models.refine import RefineSettings
 from wholescene.raster.source import SourceSpec
 
@@ -36,6 +37,7 @@ class Architecture(BaseModel):
         encoder_options: As in ``ModelSettings``.
         auxiliary: Whether an auxiliary head was trained.
         auxiliary_options: What it reads and is made of.
+        interaction: Attention over the scene between encoder and decoder; ``None``: none.
         refine: What a second network looks at again; ``None`` for one network.
     """
 
@@ -47,6 +49,7 @@ class Architecture(BaseModel):
     encoder_options: dict[str, Any] = Field(default_factory=dict)
     auxiliary: bool = False
     auxiliary_options: AuxiliaryOptions = AuxiliaryOptions()
+    interaction: InteractionOptions | None = None
     refine: RefineSettings | None = None
 
 

@@ -53,7 +53,10 @@ def capture(
     if module.training and not live:
         raise InputError("the module is in training mode; call module.eval() first")
     picked = _Picked(module, output)
-    picked.train(module.training) if live else picked.eval()
+    if live:
+        picked.training = module.training  # and every part of the module keeps its own mode
+    else:
+        picked.eval()
     try:
         device = next(iter(module.parameters()), torch.empty(0)).device
         with FakeTensorMode(allow_non_fake_inputs=True):

@@ -20,9 +20,9 @@ from wholescene.spatial.wire import Wire
 __all__ = ["anchored", "fetch", "gather_rows", "new_token", "share", "taken_from"]
 
 
-def new_token(device: torch.device) -> Tensor:
-    """The start of a chain."""
-    return torch.zeros((), device=device, requires_grad=torch.is_grad_enabled())
+def new_token(device: torch.device, *, learns: bool) -> Tensor:
+    """The start of a chain; ``learns`` if anything is, the same on every rank."""
+    return torch.zeros((), device=device, requires_grad=learns)
 
 
 def fetch(

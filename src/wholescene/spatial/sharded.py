@@ -58,7 +58,8 @@ class ShardedRun:
         Raises:
             RankError: If any rank fails, on all of them.
         """
-        self.token = new_token(rows.device)
+        learns = torch.is_grad_enabled() and any(self.dealt.learns)
+        self.token = new_token(rows.device, learns=learns)
         if not rows.shape[2]:  # so that there is a gradient, of no rows
             self.token = self.token + rows.sum()
         self.held = {

@@ -23,6 +23,9 @@ __all__ = ["initial_model"]
 HEADS = ("head.", "auxiliary.", "decoder.heads.")
 """Parts whose tensors belong to the classes."""
 
+INTERACTION = ("interaction.",)
+"""Layers over the scene, which a network may gain; they start out adding nothing."""
+
 REFINER = ("fine.", "scale", "bias")
 """Parts of a refined network that a coarse one lacks."""
 
@@ -106,7 +109,7 @@ def _take_all(network: Segmenter, model: ModelSettings, train: TrainSettings) ->
         and (has_same_classes or not name.startswith(HEADS))
     }
     lacking = sorted(own.keys() - fitting.keys())
-    may_lack = (*HEADS, *REFINER) if isinstance(network, RefinedSegmenter) else HEADS
+    may_lack = (*HEADS, *INTERACTION, *(REFINER if isinstance(network, RefinedSegmenter) else ()))
     foreign = [name for name in lacking if not name.startswith(may_lack)]
     if foreign:
         raise ModelFileError(
