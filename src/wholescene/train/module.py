@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from wholescene.data import Batch
 from wholescene.losses import CombinedLoss
 from wholescene.models import Segmenter
 from wholescene.train.ema import WeightAverage
+from wholescene.train.norms import FreezeNorm, frozen_norms
 from wholescene.train.optim import build_optimizer
 from wholescene.train.rows import SharedRows
 from wholescene.train.schedule import lr_factor
@@ -53,7 +53,7 @@ class SegmentationModule(LightningModule):
         steps: int,
         seed: int = 0,
         ema: EmaSettings | None = None,
-        freeze_norm: Literal["none", "encoder", "all"] = "none",
+        freeze_norm: FreezeNorm = "none",
         rows: SharedRows | None = None,
     ) -> None:
         super().__init__()
@@ -64,9 +64,7 @@ class SegmentationModule(LightningModule):
             WeightAverage(model, decay=ema.decay, warmup=ema.warmup) if ema is not None else None
         )
         self._optim, self._steps, self._seed = optim, steps, seed
-        frozen = {"none": nn.Identity(), "encoder": model.encoder, "all": model}[freeze_norm]
-        norms = (part for part in frozen.modules() if isinstance(part, _BatchNorm))
-        self._frozen_norms = tuple(norms)
+        self._frozen_norms = frozen_norms(model, freeze_norm)
         self._batch_in_step = 0
 
     @property

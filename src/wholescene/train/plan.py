@@ -119,7 +119,12 @@ def _scenes(config: RunSettings, parts: RunParts) -> dict[str, int]:
 def _memory(config: RunSettings, parts: RunParts, model: Segmenter) -> int | None:
     patch = largest_patch(config, parts)
     patch = Size(-(-patch.height // config.parallel.rows), patch.width)
-    probe = probe_step(model, batch_size=config.data.batch_size, patch=patch)
+    probe = probe_step(
+        model,
+        batch_size=config.data.batch_size,
+        patch=patch,
+        freeze_norm=config.train.freeze_norm,
+    )
     if probe is None:
         return None
     states = 1 if config.optim.name == "sgd" else 2

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from wholescene.geometry import Size
 from wholescene.models import Segmenter
+from wholescene.train.norms import FreezeNorm, frozen_norms
 
 __all__ = ["StepProbe", "probe_step"]
 
@@ -29,13 +30,23 @@ class StepProbe:
     activation_bytes: int
 
 
-def probe_step(model: Segmenter, *, batch_size: int, patch: Size) -> StepProbe | None:
+def probe_step(
+    model: Segmenter, *, batch_size: int, patch: Size, freeze_norm: FreezeNorm = "none"
+) -> StepProbe | None:
     """Run forward and backward on shapes only.
+
+    Args:
+        model: The network.
+        batch_size: Samples of a batch.
+        patch: Their size.
+        freeze_norm: Part of the network whose batch norms stay in evaluation mode.
 
     Returns:
         What was found; ``None`` if the network looks at values and so cannot run without them.
     """
     shadow = copy.deepcopy(model).to("meta").train()
+    for norm in frozen_norms(shadow, freeze_norm):
+        norm.eval()
     image = torch.empty(batch_size, model.spec.num_bands, *patch, device="meta")
     owned = {_identity(tensor) for tensor in (*shadow.parameters(), *shadow.buffers())}
     kept: dict[int, Tensor] = {}

@@ -189,7 +189,12 @@ def _freeze_unreached(
 ) -> bool:
     """Freeze weights no step can reach, which DDP would wait for; ``False`` if none can be told."""
     patch = largest_patch(config, parts)
-    probe = probe_step(model, batch_size=config.data.batch_size, patch=patch)
+    probe = probe_step(
+        model,
+        batch_size=config.data.batch_size,
+        patch=patch,
+        freeze_norm=config.train.freeze_norm,
+    )
     if probe is None:
         return False
     for name in probe.unreached:
