@@ -43,11 +43,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "pspnet": {"channels": 128},
     "danet": {"channels": 128},
     "deeplabv3": {"channels": 128},
-    "deeplabv3plus": {"channels": 128},
+    "deeplabv3plus": {},
     "ocrnet": {"channels": 128},
     "upernet": {"channels": 128},
     "unet": {},
 }
+ENCODER: dict[str, dict[str, Any]] = {"deeplabv3plus": {"output_stride": 16}}
+"""Options of the encoder; smp's DeepLabV3+ has the same."""
+
 RIVALS = {"smp unet": "unet", "smp deeplabv3plus": "deeplabv3plus"}
 TEST = "test+test2"
 
@@ -84,6 +87,7 @@ class Bench:
                 f"data.dataset={self.dataset.path.resolve()}",
                 f"model.decoder={decoder}",
                 f"model.decoder_options={options}",
+                f"model.encoder_options={json.dumps(ENCODER.get(decoder, {}))}",
                 f"optim.lr={rate}",
                 f"train.seed={seed}",
                 f"train.steps={steps}",

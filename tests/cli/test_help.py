@@ -10,6 +10,7 @@ COMMANDS = ["demo", "info", "train", "pretrain", "predict", "plan", "evaluate", 
 COMMANDS += ["vectorize", "report"]
 GROUPS = [["data", c] for c in ("synthesize", "verify", "stats", "fraction")]
 GROUPS += [["models", c] for c in ("list", "show")]
+GROUPS += [["study", "few-labels"]]
 
 
 def test_help_is_quick_and_imports_nothing_heavy() -> None:

@@ -11,6 +11,7 @@ from wholescene.data.sampler import (
     FixedPatches,
     GridSampler,
     RandomSampler,
+    WholeScenes,
     WindowSize,
     draw_weighted,
 )
@@ -183,3 +184,17 @@ def test_nothing_labelled_cannot_be_balanced() -> None:
     grid = _grid(np.zeros((2, 2, 2)), 8)
     with pytest.raises(DatasetError, match="no pixel of the training labels is of any class"):
         BalancedSampler([SceneArea(grid.size)], [grid], WindowSize(16), seed=0)
+
+
+def test_whole_scenes_come_once_per_round_in_another_order() -> None:
+    part = Window(row_off=2, col_off=0, height=3, width=4)
+    areas = [SceneArea(Size(9, 5)), SceneArea(Size(8, 4), (part,)), SceneArea(Size(3, 3))]
+    sampler = WholeScenes(areas, seed=1)
+    rounds = [[sampler.draw(3 * k + i) for i in range(3)] for k in range(8)]
+    for drawn in rounds:
+        assert sorted(patch.scene for patch in drawn) == [0, 1, 2]
+        assert {patch.scene: patch.window for patch in drawn}[0] == Window.whole(Size(9, 5))
+        assert {patch.scene: patch.window for patch in drawn}[1] == part
+    assert len({tuple(patch.scene for patch in drawn) for drawn in rounds}) > 1
+    assert sampler.patches_per_cover == 3
+    assert sampler.draw(4, attempt=1) == sampler.draw(5)

@@ -20,6 +20,7 @@ from wholescene.cli import (
     pretrain,
     report,
     score,
+    study,
     train,
     vectorize,
 )
@@ -67,6 +68,7 @@ for _name, _command in (
 ):
     app.command(_name)(guard(_command))
 app.command("benchmark", cls=benchmark.ListsCommand)(guard(benchmark.benchmark))
+app.add_typer(study.app, name="study", help="Studies of many runs.")
 app.add_typer(data.app, name="data", help="Make, check and describe datasets.")
 app.add_typer(models.app, name="models", help="List encoders and decoders; show a model.")
 

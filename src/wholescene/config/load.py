@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from wholescene.config.pretrain import PretrainConfig
 from wholescene.config.run import RunConfig
+from wholescene.config.study import StudyConfig
 from wholescene.errors import ConfigError
 from wholescene.train.record import settings_hash, write_config
 from wholescene.yamlfile import (
@@ -22,7 +23,13 @@ from wholescene.yamlfile import (
     yaml_lines,
 )
 
-__all__ = ["config_hash", "dump_config", "load_config", "load_pretrain_config"]
+__all__ = [
+    "config_hash",
+    "dump_config",
+    "load_config",
+    "load_pretrain_config",
+    "load_study_config",
+]
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -66,6 +73,19 @@ def load_pretrain_config(path: str | Path, overrides: Sequence[str] = ()) -> Pre
     return _load(PretrainConfig, Path(path), overrides)
 
 
+def load_study_config(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Read the configuration of a study, as :func:`load_config` reads a run configuration.
+
+    Args:
+        path: The YAML file.
+        overrides: ``key=value`` each.
+
+    Raises:
+        ConfigError: If the file is not such a configuration.
+    """
+    return _load(StudyConfig, Path(path), overrides)
+
+
 def _load(kind: type[Settings], path: Path, overrides: Sequence[str]) -> Settings:
     text = _read(path)
     values = parse_yaml(text, str(path))
@@ -79,7 +99,7 @@ def _load(kind: type[Settings], path: Path, overrides: Sequence[str]) -> Setting
     return _anchored(config, path.parent.resolve(), {keys for keys, _ in changes})
 
 
-def dump_config(config: RunConfig | PretrainConfig, path: str | Path) -> None:
+def dump_config(config: RunConfig | PretrainConfig | StudyConfig, path: str | Path) -> None:
     """Write every setting, defaults included, as YAML that loads to the same configuration.
 
     Raises:
@@ -200,6 +220,10 @@ def _paths(
         value, keys = getattr(settings, key), (*above, key)
         if isinstance(value, BaseModel):
             yield from _paths(value, keys)
+        elif isinstance(value, dict):
+            for name, part in value.items():
+                if isinstance(part, BaseModel):
+                    yield from _paths(part, (*keys, name))
         elif isinstance(value, Path) or (keys in TEXT_PATHS and value is not None):
             yield keys, value
 
@@ -207,5 +231,10 @@ def _paths(
 def _replaced(settings: Settings, keys: Sequence[str], value: str | Path) -> Settings:
     """A copy with another value somewhere inside."""
     first, *rest = keys
-    new = _replaced(getattr(settings, first), rest, value) if rest else value
+    old = getattr(settings, first)
+    new: Any = value
+    if isinstance(old, dict):
+        new = {**old, rest[0]: _replaced(old[rest[0]], rest[1:], value)}
+    elif rest:
+        new = _replaced(old, rest, value)
     return settings.model_copy(update={first: new})

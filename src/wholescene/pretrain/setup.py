@@ -109,10 +109,10 @@ def _check(config: PretrainSettings) -> None:
             f"{config.views.view_px}, so every view would be enlarged; raise the one or lower the "
             "other"
         )
-    if train.ema is not None or train.freeze_norm != "none":
+    if train.ema is not None or train.freeze_norm != "none" or train.freeze != "none":
         raise ConfigError(
-            "train.ema and train.freeze_norm are for training with labels; leave them out, the "
-            "methods with a following network have options of their own"
+            "train.ema, train.freeze and train.freeze_norm are for training with labels; leave "
+            "them out, the methods with a following network have options of their own"
         )
     if config.optim.layer_decay is not None:
         raise ConfigError("optim.layer_decay is for training with labels; leave it out")

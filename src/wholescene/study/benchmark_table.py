@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import html
-import io
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wholescene.evaluate.protocol import Protocol
 from wholescene.raster.aside import written_aside
+from wholescene.study.tables import csv_table, html_page, html_table, text_table
 
 if TYPE_CHECKING:
     from wholescene.study.benchmark import BenchmarkRow
@@ -21,12 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["summarise_rows", "write_table"]
 
 NAME = "benchmark"
-_STYLE = (
-    "body{font:14px system-ui,sans-serif;margin:2rem;max-width:90rem}"
-    "table{border-collapse:collapse}td,th{padding:.3rem .7rem;text-align:right;"
-    "border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}"
-    "caption{text-align:left;padding-bottom:.7rem}"
-)
 
 
 def write_table(folder: Path, protocol: Protocol, rows: Sequence[BenchmarkRow]) -> str:
@@ -46,13 +38,13 @@ def write_table(folder: Path, protocol: Protocol, rows: Sequence[BenchmarkRow]) 
     }
     cells = [[_cell(name, row[name]) for name in columns] for row in found]
     for suffix, text in (
-        ("csv", _csv(columns, found)),
+        ("csv", csv_table(columns, found)),
         ("html", _html(protocol, columns, cells)),
         ("json", json.dumps(document, indent=2) + "\n"),
     ):
         with written_aside(folder / f"{NAME}.{suffix}") as part:
             part.write_text(text, encoding="utf-8", newline="")
-    return _text(columns[:_NUM_PRINTED], [row[:_NUM_PRINTED] for row in cells])
+    return text_table(columns[:_NUM_PRINTED], [row[:_NUM_PRINTED] for row in cells])
 
 
 _NUM_PRINTED = 8
@@ -103,34 +95,7 @@ def _cell(name: str, value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
-def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def _html(protocol: Protocol, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in columns)
-    body = "\n".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in cells
-    )
-    title = html.escape(f"{protocol.name}: {protocol.headline}, %")
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{_STYLE}</style><h1>{title}</h1><table><caption>{html.escape(protocol.about)} "
-        f"Multiply-adds are for 1,024 x 1,024 px.</caption><tr>{head}</tr>\n{body}</table></html>\n"
-    )
-
-
-def _text(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    rows = [list(columns), *cells]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    caption = f"{protocol.about} Multiply-adds are for 1,024 x 1,024 px."
+    title = f"{protocol.name}: {protocol.headline}, %"
+    return html_page(title, html_table(caption, columns, cells))

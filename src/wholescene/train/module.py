@@ -15,7 +15,7 @@ from wholescene.data import Batch
 from wholescene.losses import CombinedLoss
 from wholescene.models import Segmenter
 from wholescene.train.ema import WeightAverage
-from wholescene.train.norms import FreezeNorm, frozen_norms
+from wholescene.train.frozen import Freeze, FreezeNorm, resting_parts
 from wholescene.train.optim import build_optimizer
 from wholescene.train.rows import SharedRows
 from wholescene.train.schedule import lr_factor
@@ -40,6 +40,7 @@ class SegmentationModule(LightningModule):
         steps: Optimiser steps of the whole run, which the schedule needs.
         seed: Seed of the draws.
         ema: Average the weights; ``None``: do not.
+        freeze: Part of the network that stays as it is, in evaluation mode.
         freeze_norm: Part of the network whose batch norms stay in evaluation mode.
         rows: The processes that share each sample; ``None`` if none do.
     """
@@ -53,6 +54,7 @@ class SegmentationModule(LightningModule):
         steps: int,
         seed: int = 0,
         ema: EmaSettings | None = None,
+        freeze: Freeze = "none",
         freeze_norm: FreezeNorm = "none",
         rows: SharedRows | None = None,
     ) -> None:
@@ -64,7 +66,7 @@ class SegmentationModule(LightningModule):
             WeightAverage(model, decay=ema.decay, warmup=ema.warmup) if ema is not None else None
         )
         self._optim, self._steps, self._seed = optim, steps, seed
-        self._frozen_norms = frozen_norms(model, freeze_norm)
+        self._resting = resting_parts(model, freeze=freeze, freeze_norm=freeze_norm)
         self._batch_in_step = 0
 
     @property
@@ -77,10 +79,10 @@ class SegmentationModule(LightningModule):
         return cast(Tensor, self.model(image))
 
     def train(self, mode: bool = True) -> SegmentationModule:
-        """Switch mode; frozen norms stay in evaluation mode."""
+        """Switch mode; frozen parts and norms stay in evaluation mode."""
         super().train(mode)
-        for norm in self._frozen_norms:
-            norm.eval()
+        for part in self._resting:
+            part.eval()
         return self
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from wholescene.datasets import Dataset, load_dataset
 from wholescene.geometry import Size
 from wholescene.models import Segmenter, build_segmenter
 from wholescene.train.contract import RunSettings
+from wholescene.train.frozen import freeze_weights
 from wholescene.train.optim import parameter_groups
 from wholescene.train.probe import probe_step
 from wholescene.train.record import flat_settings, settings_hash
@@ -84,6 +85,7 @@ def plan(config: RunSettings, dataset: Dataset | str | Path) -> TrainPlan:
     found = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
     parts = prepare_run(config, found)
     model = build_segmenter(parts.spec)
+    freeze_weights(model, config.train.freeze)
     world = find_ranks().world
     rows = config.parallel.rows
     check_rows(config, model, world)
@@ -123,11 +125,13 @@ def _memory(config: RunSettings, parts: RunParts, model: Segmenter) -> int | Non
         model,
         batch_size=config.data.batch_size,
         patch=patch,
+        freeze=config.train.freeze,
         freeze_norm=config.train.freeze_norm,
     )
     if probe is None:
         return None
     states = 1 if config.optim.name == "sgd" else 2
-    copies = 2 + states + (config.train.ema is not None)  # weights, gradients, the rest
+    kept = probe.num_parameters * (2 if config.train.ema is not None else 1)
+    moved = probe.num_trained * (1 + states)  # gradients, and what the optimiser remembers
     halved = 1 if config.train.precision == "float32" else 2
-    return copies * FLOAT_BYTES * probe.num_parameters + probe.activation_bytes // halved
+    return FLOAT_BYTES * (kept + moved) + probe.activation_bytes // halved

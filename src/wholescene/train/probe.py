@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from wholescene.geometry import Size
 from wholescene.models import Segmenter
-from wholescene.train.norms import FreezeNorm, frozen_norms
+from wholescene.train.frozen import Freeze, FreezeNorm, freeze_weights, resting_parts
 
 __all__ = ["StepProbe", "probe_step"]
 
@@ -21,17 +22,24 @@ class StepProbe:
 
     Args:
         num_parameters: Weights of the network.
+        num_trained: Those of them that learn.
         unreached: Names of parameters that get no gradient.
         activation_bytes: What is kept from the forward for the backward pass, in float32.
     """
 
     num_parameters: int
+    num_trained: int
     unreached: tuple[str, ...]
     activation_bytes: int
 
 
 def probe_step(
-    model: Segmenter, *, batch_size: int, patch: Size, freeze_norm: FreezeNorm = "none"
+    model: Segmenter,
+    *,
+    batch_size: int,
+    patch: Size,
+    freeze: Freeze = "none",
+    freeze_norm: FreezeNorm = "none",
 ) -> StepProbe | None:
     """Run forward and backward on shapes only.
 
@@ -39,14 +47,16 @@ def probe_step(
         model: The network.
         batch_size: Samples of a batch.
         patch: Their size.
+        freeze: Part of the network that stays as it is, in evaluation mode.
         freeze_norm: Part of the network whose batch norms stay in evaluation mode.
 
     Returns:
         What was found; ``None`` if the network looks at values and so cannot run without them.
     """
     shadow = copy.deepcopy(model).to("meta").train()
-    for norm in frozen_norms(shadow, freeze_norm):
-        norm.eval()
+    freeze_weights(shadow, freeze)
+    for part in resting_parts(shadow, freeze=freeze, freeze_norm=freeze_norm):
+        part.eval()
     image = torch.empty(batch_size, model.spec.num_bands, *patch, device="meta")
     owned = {_identity(tensor) for tensor in (*shadow.parameters(), *shadow.buffers())}
     kept: dict[int, Tensor] = {}
@@ -67,7 +77,8 @@ def probe_step(
     except (NotImplementedError, RuntimeError):
         return None
     return StepProbe(
-        num_parameters=_count(model),
+        num_parameters=_count(shadow.parameters()),
+        num_trained=_count(p for p in shadow.parameters() if p.requires_grad),
         unreached=tuple(
             name
             for name, parameter in shadow.named_parameters()
@@ -77,8 +88,8 @@ def probe_step(
     )
 
 
-def _count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+def _count(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
 
 
 def _identity(tensor: Tensor) -> int:

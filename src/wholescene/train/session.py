@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule
 from wholescene.models import Segmenter, build_segmenter
 from wholescene.train.checkpoint import LAST
 from wholescene.train.contract import RunSettings
+from wholescene.train.frozen import freeze_weights
 from wholescene.train.keeper import Pace, RunKeeper
 from wholescene.train.metrics import metric_columns
 from wholescene.train.module import SegmentationModule
@@ -79,6 +80,7 @@ def train_rank(
             if start
             else initial_model(parts.spec, config.model, config.train)[0]
         )
+    freeze_weights(model, config.train.freeze)
     ranks = find_ranks()
     progress = progress if ranks.rank == 0 else None
     rows = config.parallel.rows
@@ -92,6 +94,7 @@ def train_rank(
         steps=config.train.steps,
         seed=config.train.seed,
         ema=config.train.ema,
+        freeze=config.train.freeze,
         freeze_norm=config.train.freeze_norm,
         rows=SharedRows(rows, model) if rows > 1 else None,
     )
@@ -193,6 +196,7 @@ def _freeze_unreached(
         model,
         batch_size=config.data.batch_size,
         patch=patch,
+        freeze=config.train.freeze,
         freeze_norm=config.train.freeze_norm,
     )
     if probe is None:

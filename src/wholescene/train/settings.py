@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from wholescene.train.frozen import Freeze, FreezeNorm
+
 __all__ = ["EmaSettings", "OptimSettings", "TrainSettings"]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -96,8 +98,11 @@ class TrainSettings(BaseModel):
     """Use only deterministic kernels on a GPU; CPU runs are always deterministic."""
     sync_batchnorm: bool = False
     """Share batch statistics between GPUs."""
-    freeze_norm: Literal["none", "encoder", "all"] = "none"
+    freeze_norm: FreezeNorm = "none"
     """Where batch norms keep the running statistics they start with."""
+    freeze: Freeze = "none"
+    """``encoder``: it stays as it starts, statistics of norms included, and runs as in prediction;
+    only what follows it learns. With ``model.decoder: linear`` this is a linear probe."""
     ema: EmaSettings | None = None
     """Average the weights; none: use the raw ones."""
     validate_every: int = Field(default=1000, ge=1)

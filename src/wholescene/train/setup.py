@@ -56,6 +56,11 @@ def prepare_run(config: RunSettings, dataset: Dataset) -> RunParts:
             f"optim.warmup_steps = {config.optim.warmup_steps} leaves none of the "
             f"{config.train.steps} steps in train.steps; lower the one or raise the other"
         )
+    if config.train.freeze != "none" and config.model.refine is not None:
+        raise ConfigError(
+            f"train.freeze = {config.train.freeze!r} does not go with model.refine, which leaves "
+            "the whole coarse network as it is already; leave train.freeze out"
+        )
     device = choose_device(config.train, rows=config.parallel.rows)
     settings = config.data
     chosen = choose_bands(dataset, settings.bands, split=settings.train_split)

@@ -16,6 +16,7 @@ from wholescene.models.decoders.deeplabv3plus import DeepLabV3Plus, DeepLabV3Plu
 from wholescene.models.decoders.dpt import DPT, DPTOptions
 from wholescene.models.decoders.fcn import FCN, FCNOptions
 from wholescene.models.decoders.levels import FeatureLevels, resize
+from wholescene.models.decoders.linear import Linear, LinearOptions
 from wholescene.models.decoders.mask2former import Mask2Former, Mask2FormerOptions
 from wholescene.models.decoders.ocrnet import OCRNet, OCRNetOptions
 from wholescene.models.decoders.pointrend import PointRend, PointRendOptions
@@ -62,6 +63,8 @@ __all__ = [
     "DecoderOptions",
     "FCNOptions",
     "FeatureLevels",
+    "Linear",
+    "LinearOptions",
     "UNet",
     "UNetOptions",
     "UPerNet",
@@ -72,6 +75,7 @@ __all__ = [
 ]
 
 DECODERS: dict[str, type[Decoder]] = {
+    "linear": Linear,
     "fcn": FCN,
     "unet": UNet,
     "upernet": UPerNet,
