@@ -17,7 +17,8 @@ from wholescene.models.encoder import build_encoder
 
 ROOT = Path(__file__).parents[2]
 FOUND = sorted((ROOT / "configs").glob("*/*.yaml"))
-RECIPES = [path for path in FOUND if path.parent.name != "pretrain"]  # tests/pretrain has those
+ELSEWHERE = {"pretrain", "studies"}  # tested in tests/pretrain and tests/study
+RECIPES = [path for path in FOUND if path.parent.name not in ELSEWHERE]
 NAMES = [path.relative_to(ROOT / "configs").with_suffix("").as_posix() for path in RECIPES]
 COUNTS = {"rsseg": 18, "rsseg-ssl": 18, "c2fnet": 4, "rest": 36, "modern": 10, "interaction": 3}
 

@@ -9,13 +9,14 @@ from wholescene.config.load import (
 )
 from wholescene.config.pretrain import PretrainConfig
 from wholescene.config.run import RunConfig, json_schema
-from wholescene.config.study import StudyConfig, StudyMethod
+from wholescene.config.study import StudyConfig, StudyMethod, StudyScoring
 
 __all__ = [
     "PretrainConfig",
     "RunConfig",
     "StudyConfig",
     "StudyMethod",
+    "StudyScoring",
     "config_hash",
     "dump_config",
     "json_schema",

@@ -160,6 +160,8 @@ def _check_key(kind: type[BaseModel], keys: tuple[str, ...], override: str) -> N
 
 def _model_or(annotation: Any) -> Any:
     """Give the model inside ``Model | None``, else the annotation."""
+    if typing.get_origin(annotation) is dict:
+        return annotation
     parts = (annotation, *typing.get_args(annotation))
     return next((part for part in parts if _is_model(part)), annotation)
 
