@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from wholescene.cli import app
 from wholescene.config import StudyConfig, load_config, load_study_config
 from wholescene.datasets import read_fraction
 from wholescene.errors import ConfigError, DatasetError, InputError, OutputError
+from wholescene.progress import Progress
 from wholescene.study import few_labels
 from wholescene.study.few_labels import run_few_labels
 from wholescene.study.few_labels_results import CellResult, StudyResult
@@ -70,10 +73,14 @@ def only(study: StudyConfig, *names: str) -> dict[str, Any]:
     return {name: study.methods[name].model_dump() for name in names}
 
 
+@contextlib.contextmanager
+def no_bar(title: str, unit: str) -> Iterator[Progress]:
+    yield lambda done, total: None
+
+
 def run(world: World, study: StudyConfig, out: str = "out") -> StudyResult:
-    quiet: list[str] = []
-    progress = lambda *_: None  # noqa: E731
-    return run_few_labels(study, world.root / out, say=quiet.append, progress=progress)[0]
+    said: list[str] = []
+    return run_few_labels(study, world.root / out, say=said.append, bar=no_bar)[0]
 
 
 def scores(result: StudyResult) -> list[tuple[object, ...]]:

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wholescene.config import RunConfig, config_hash, dump_config, json_schema, load_config
+from wholescene.config import (
+    RunConfig,
+    config_hash,
+    dump_config,
+    json_schema,
+    load_config,
+    load_pretrain_config,
+)
 from wholescene.errors import ConfigError
 
 MINIMAL = "data:\n  dataset: scenes/dataset.yaml\n"
@@ -210,3 +217,14 @@ def test_example_is_legal(path: Path) -> None:
 
 def test_there_are_examples() -> None:
     assert EXAMPLES
+
+
+def test_a_section_is_left_out_but_not_set_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "ssl.yaml"
+    path.write_text("data: {dataset: d}\nprobe: {windows: 32}\n")
+    assert load_pretrain_config(path).probe is not None
+    assert load_pretrain_config(path, ["probe=null"]).probe is None
+    with pytest.raises(ConfigError, match=r"probe is a section; set one of its keys"):
+        load_pretrain_config(path, ["probe=1"])
+    with pytest.raises(ConfigError, match="optim"):
+        load_pretrain_config(path, ["optim=null"])

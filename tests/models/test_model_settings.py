@@ -26,6 +26,7 @@ def test_every_choice_reaches_the_architecture() -> None:
         "encoder_options": {"output_stride": 8},
         "auxiliary": True,
         "auxiliary_options": {"level": -1, "kernel_size": 3, "channels": 1024, "dropout": 0.1},
+        "interaction": None,
         "refine": None,
     }
 

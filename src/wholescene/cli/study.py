@@ -43,8 +43,7 @@ def few_labels(
     from wholescene.study.few_labels_table import summarise_study
 
     config = load_study_config(study, overrides or [])
-    with progress("few-labels", "steps") as update:
-        result, text = run_few_labels(config, out, say=note, progress=update)
+    result, text = run_few_labels(config, out, say=note, bar=progress)
     facts = {
         "output": str(out),
         "rows": summarise_study(result),

@@ -133,6 +133,8 @@ def _parse_override(kind: type[BaseModel], override: str) -> tuple[KeyPath, Any]
     value = parse_yaml(f"value: {text}", where)
     if list(value) != ["value"]:
         raise ConfigError(f"{where}: give one value")
+    if len(keys) == 1 and value["value"] is not None:
+        _refuse_section(kind, keys[0], override)
     return keys, value["value"]
 
 
@@ -150,11 +152,15 @@ def _check_key(kind: type[BaseModel], keys: tuple[str, ...], override: str) -> N
             hint = nearest_key_hint(key, owner.model_fields)
             raise ConfigError(f"--set {override}: no key {key!r}{inside}; {hint}")
         owner = _model_or(owner.model_fields[key].annotation)
-    if _is_model(owner) and len(keys) == 1:
+
+
+def _refuse_section(kind: type[BaseModel], key: str, override: str) -> None:
+    """A whole section can be left out (null), where that is legal, but not be set."""
+    owner = _model_or(kind.model_fields[key].annotation)
+    if _is_model(owner):
         first = next(iter(owner.model_fields))
         raise ConfigError(
-            f"--set {override}: {keys[0]} is a section; set one of its keys, such as "
-            f"{keys[0]}.{first}=..."
+            f"--set {override}: {key} is a section; set one of its keys, such as {key}.{first}=..."
         )
 
 

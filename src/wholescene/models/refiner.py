@@ -21,6 +21,9 @@ from wholescene.models.windows import Place, choose_windows, cut_windows, window
 
 __all__ = ["RefinedSegmenter", "fine_spec", "small_classes"]
 
+COARSE = ("encoder", "interaction", "decoder", "head", "auxiliary")
+"""Parts of the coarse network."""
+
 
 class RefinedSegmenter(Segmenter):
     """A trained segmenter that stays as it is, and a fine network that corrects its small classes.
@@ -60,14 +63,15 @@ class RefinedSegmenter(Segmenter):
         alone = Segmenter.__new__(Segmenter)
         nn.Module.__init__(alone)
         alone.spec = spec
-        for name in ("encoder", "decoder", "head", "auxiliary"):
+        for name in COARSE:
             setattr(alone, name, getattr(self, name))
         return alone.eval()
 
     def train(self, mode: bool = True) -> RefinedSegmenter:
         """Switch the fine network; the coarse one stays in evaluation mode."""
         super().train(mode)
-        for part in (self.encoder, self.decoder, self.head, self.auxiliary):
+        for name in COARSE:
+            part = getattr(self, name)
             if part is not None:
                 part.eval()
         return self

@@ -13,12 +13,13 @@ from wholescene.config import StudyConfig, config_hash, dump_config
 from wholescene.datasets import Dataset, load_dataset
 from wholescene.errors import ConfigError, DatasetError, OutputError
 from wholescene.pretrain import plan_pretraining, pretrain
-from wholescene.progress import Progress
 from wholescene.raster.aside import written_aside
+from wholescene.study.demo import Bar
 from wholescene.study.evaluation import evaluate_split
 from wholescene.study.few_labels_cells import Cell, Row, draw_labels, find_cells, find_rows
 from wholescene.study.few_labels_results import CellResult, PretrainingResult, StudyResult
 from wholescene.study.few_labels_table import write_tables
+from wholescene.study.pretraining import narrate_pretraining
 from wholescene.study.training import narrate
 from wholescene.train import RunResult, fit, plan
 
@@ -33,7 +34,7 @@ Say = Callable[[str], None]
 
 
 def run_few_labels(
-    study: StudyConfig, out: str | Path, *, say: Say, progress: Progress
+    study: StudyConfig, out: str | Path, *, say: Say, bar: Bar
 ) -> tuple[StudyResult, str]:
     """Pre-train every method once, fine-tune and score every cell.
 
@@ -47,7 +48,7 @@ def run_few_labels(
         study: What to do.
         out: Folder of the study.
         say: Receives one line per event worth reading.
-        progress: Called with what is done of the step under way.
+        bar: Opens a progress display, given a title and a unit.
 
     Returns:
         All results, and a table as text.
@@ -68,7 +69,7 @@ def run_few_labels(
     pretrainings = {}
     for row in rows:
         if (folder := row.start(out)) is not None:
-            pretrainings[row.name] = _pretrain(row, folder, dataset, say, progress)
+            pretrainings[row.name] = _pretrain(row, folder, dataset, say, bar)
     found: list[CellResult] = []
     for number, cell in enumerate(cells, start=1):
         drawn = cell.labels
@@ -77,7 +78,7 @@ def run_few_labels(
             f"draw {drawn.draw}, repeat {cell.repeat}"
         )
         learned = pretrainings.get(cell.row.name)
-        found.append(_run_cell(cell, learned, study, dataset, out, say, progress))
+        found.append(_run_cell(cell, learned, study, dataset, out, say, bar))
         result = StudyResult(
             study=study,
             pretrainings=pretrainings,
@@ -115,9 +116,7 @@ def _check(rows: tuple[Row, ...], cells: list[Cell], dataset: Dataset) -> None:
         plan(next(cell for cell in cells if cell.row is row).config, dataset)
 
 
-def _pretrain(
-    row: Row, folder: Path, dataset: Dataset, say: Say, progress: Progress
-) -> PretrainingResult:
+def _pretrain(row: Row, folder: Path, dataset: Dataset, say: Say, bar: Bar) -> PretrainingResult:
     """Pre-train what is not pre-trained."""
     config = row.pretraining
     assert config is not None
@@ -135,9 +134,14 @@ def _pretrain(
         steps=config.train.steps,
     )
     try:
-        done = pretrain(
-            config, dataset, folder, resume=folder.is_dir(), progress=narrate(say, progress)
-        )
+        with bar("pre-train", "steps") as progress:
+            done = pretrain(
+                config,
+                dataset,
+                folder,
+                resume=folder.is_dir(),
+                progress=narrate_pretraining(say, progress),
+            )
     except ConfigError as error:
         result = replace(result, failure=str(error))
     else:
@@ -158,7 +162,7 @@ def _run_cell(
     dataset: Dataset,
     out: Path,
     say: Say,
-    progress: Progress,
+    bar: Bar,
 ) -> CellResult:
     """Fine-tune and score what is not scored."""
     folder, result = cell.folder(out), _empty_result(cell, learned, out)
@@ -171,7 +175,7 @@ def _run_cell(
         result = CellResult(**{**stored, **place})
     else:
         _make_way(folder)
-        result = _fill(result, cell, dataset, folder, say, progress)
+        result = _fill(result, cell, dataset, folder, say, bar)
         _store(folder, result)
     if result.failure is None and not study.keep_models:
         for name in BULKY:
@@ -185,28 +189,30 @@ def _fill(
     dataset: Dataset,
     folder: Path,
     say: Say,
-    progress: Progress,
+    bar: Bar,
 ) -> CellResult:
     try:
-        trained = fit(
-            cell.config,
-            dataset,
-            folder,
-            resume=folder.is_dir(),
-            progress=narrate(say, progress),
-        )
+        with bar("fine-tune", "steps") as progress:
+            trained = fit(
+                cell.config,
+                dataset,
+                folder,
+                resume=folder.is_dir(),
+                progress=narrate(say, progress),
+            )
     except ConfigError as error:
         say(f"  failed: {error}")
         return replace(result, failure=str(error))
-    scores, _ = evaluate_split(
-        dataset.path,
-        trained.model,
-        folder / "test",
-        split=cell.test_split,
-        resume=True,
-        progress=progress,
-        **cell.scoring.model_dump(),
-    )
+    with bar("score", "px") as progress:
+        scores, _ = evaluate_split(
+            dataset.path,
+            trained.model,
+            folder / "test",
+            split=cell.test_split,
+            resume=True,
+            progress=progress,
+            **cell.scoring.model_dump(),
+        )
     return _with_scores(result, trained, scores)
 
 

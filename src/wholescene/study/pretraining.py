@@ -12,7 +12,7 @@ from wholescene.pretrain import PretrainResult, plan_pretraining, pretrain
 from wholescene.progress import Progress
 from wholescene.train import Notice, TrainMessage, TrainStep
 
-__all__ = ["describe_pretraining", "pretrain_run"]
+__all__ = ["describe_pretraining", "narrate_pretraining", "pretrain_run"]
 
 Say = Callable[[str], None]
 
@@ -42,14 +42,8 @@ def pretrain_run(
         ResumeError: If the run in ``out`` has other settings.
     """
     run = load_pretrain_config(config, overrides)
-
-    def receive(message: TrainMessage) -> None:
-        if isinstance(message, TrainStep):
-            progress(message.step, message.total)
-        elif isinstance(message, Notice):
-            say(message.text)
-
     folder = out or Path("runs") / run.name
+    receive = narrate_pretraining(say, progress)
     return pretrain(run, run.data.dataset, folder, resume=resume, progress=receive)
 
 
@@ -58,3 +52,15 @@ def describe_pretraining(config: Path, overrides: Sequence[str]) -> tuple[dict[s
     run = load_pretrain_config(config, overrides)
     found = plan_pretraining(run, run.data.dataset)
     return asdict(found), str(found)
+
+
+def narrate_pretraining(say: Say, progress: Progress) -> Callable[[TrainMessage], None]:
+    """Turn the messages of a pre-training into lines and a progress bar."""
+
+    def receive(message: TrainMessage) -> None:
+        if isinstance(message, TrainStep):
+            progress(message.step, message.total)
+        elif isinstance(message, Notice):
+            say(message.text)
+
+    return receive
