@@ -45,9 +45,7 @@ def launched() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def run_ranks(
-    work: Callable[[Say], T], *, num_ranks: int, progress: Say | None
-) -> T:
+def run_ranks(work: Callable[[Say], T], *, num_ranks: int, progress: Say | None) -> T:
     """Run ``work`` in several new processes and wait for them.
 
     SIGINT and SIGTERM are passed on, so that the ranks stop together after a step; a second

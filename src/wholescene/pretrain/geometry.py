@@ -181,10 +181,26 @@ def apply(maps: Tensor, points: Tensor) -> Tensor:
 
 def grid_points(height: int, width: int, *, like: Tensor) -> Tensor:
     """Centres of the cells of a grid, row by row, (height * width, 2) as x and y."""
-    x = (torch.arange(width, device=like.device, dtype=like.dtype) * 2 + 1) / width - 1
-    y = (torch.arange(height, device=like.device, dtype=like.dtype) * 2 + 1) / height - 1
+    x, y = (_cells(count, like=like) for count in (width, height))
     rows, cols = torch.meshgrid(y, x, indexing="ij")
     return torch.stack([cols, rows], dim=-1).reshape(-1, 2)
+
+
+def _cells(count: int, *, like: Tensor) -> Tensor:
+    return (torch.arange(count, device=like.device, dtype=like.dtype) * 2 + 1) / count - 1
+
+
+def _take_grid(maps: Tensor, rows: int, cols: int) -> Tensor:
+    """The cells of a grid through maps (..., 2, 3), (..., rows, cols, 2).
+
+    As ``apply`` on ``grid_points``, but a column and a row are multiplied, not every cell.
+    """
+    across = maps[..., 0, None] * _cells(cols, like=maps)
+    down = maps[..., 1, None] * _cells(rows, like=maps) + maps[..., 2, None]
+    grid = maps.new_empty(*maps.shape[:-2], rows, cols, 2)
+    for axis in (0, 1):
+        grid[..., axis] = across[..., axis, None, :] + down[..., axis, :, None]
+    return grid
 
 
 def sample(images: Tensor, maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -199,7 +215,6 @@ def sample(images: Tensor, maps: Tensor, size: tuple[int, int]) -> Tensor:
         (B, N, C, rows, columns). Beyond the image its border pixels go on.
     """
     batch, num, (rows, cols) = maps.shape[0], maps.shape[1], size
-    points = apply(maps, grid_points(rows, cols, like=maps))
-    grid = points.reshape(batch, num * rows, cols, 2).to(images.dtype)
+    grid = _take_grid(maps, rows, cols).reshape(batch, num * rows, cols, 2).to(images.dtype)
     parts = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
     return parts.reshape(batch, images.shape[1], num, rows, cols).transpose(1, 2)

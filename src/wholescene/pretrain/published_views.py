@@ -46,26 +46,27 @@ class PublishedSpectrum:
         if first:
             return views
         mean, std = self._mean.to(views.device), self._std.to(views.device)
-        colors = (views * std + mean).clamp(0, WHITE)
-        hit = _hits(views, COLOR_CHANCE, generator).flatten().nonzero().flatten()
-        colors = colors.index_put((hit,), self._change(colors[hit], generator))
-        band = torch.randint(
-            colors.shape[1], (len(colors),), generator=generator, device=colors.device
-        )
-        grey = colors[torch.arange(len(colors), device=colors.device), band][:, None]
-        colors = torch.where(_hits(views, GREY_CHANCE, generator), grey, colors)
-        return (_published_blur(colors, generator) - mean) / std
+        colors = (views * std).add_(mean).clamp_(0, WHITE)
+        self._change(colors, generator)
+        _make_grey(colors, generator)
+        _published_blur(colors, generator)
+        return colors.sub_(mean).div_(std)
 
-    def _change(self, colors: Tensor, generator: torch.Generator) -> Tensor:
-        bands = colors.shape[1]
-        parts = [colors[:, :3]]
-        if bands >= 3:
-            hit = _hits(colors, HSV_CHANCE, generator).flatten().nonzero().flatten()
-            shifted = _shift_hsv(colors[hit, :3], generator)
-            parts = [colors[:, :3].index_put((hit,), shifted)]
-        if bands > 3:
-            parts.append(_change_bands(colors[:, 3:], generator))
-        return torch.cat(parts, dim=1)
+    def _change(self, colors: Tensor, generator: torch.Generator) -> None:
+        """Change hue, saturation and value, and further bands, of some images in place."""
+        hit = _rows(_hits(colors, COLOR_CHANCE, generator))
+        if colors.shape[1] >= 3:
+            turned = hit[_rows(_hits(hit, HSV_CHANCE, generator))]
+            colors[turned, :3] = _shift_hsv(colors[turned, :3], generator)
+        if colors.shape[1] > 3:
+            colors[hit, 3:] = _change_bands(colors[hit, 3:], generator)
+
+
+def _make_grey(colors: Tensor, generator: torch.Generator) -> None:
+    """Copy one band to all, in some images in place."""
+    hit = _rows(_hits(colors, GREY_CHANCE, generator))
+    band = torch.randint(colors.shape[1], (len(hit),), generator=generator, device=colors.device)
+    colors[hit] = colors[hit, band][:, None].expand(-1, colors.shape[1], -1, -1)
 
 
 def _shift_hsv(colors: Tensor, generator: torch.Generator) -> Tensor:
@@ -90,23 +91,27 @@ def _change_bands(bands: Tensor, generator: torch.Generator) -> Tensor:
     contrast = 1 + BAND_CHANGE * uniform(generator, *shape, low=-1)
     middle = bands.mean((2, 3), keepdim=True)
     changed = middle + contrast * (bands - middle) + brightness
-    noisy = uniform(generator, *bands.shape) < PIXEL_NOISE_CHANCE
-    return torch.where(noisy, uniform(generator, *bands.shape, high=WHITE), changed).clamp(0, WHITE)
+    noisy = (uniform(generator, *bands.shape) < PIXEL_NOISE_CHANCE).nonzero(as_tuple=True)
+    changed[noisy] = uniform(generator, len(noisy[0]), high=WHITE)
+    return changed.clamp_(0, WHITE)
 
 
-def _published_blur(colors: Tensor, generator: torch.Generator) -> Tensor:
-    """Gaussian of 3, 5 or 7 taps, as OpenCV chooses its width."""
+def _published_blur(colors: Tensor, generator: torch.Generator) -> None:
+    """Gaussian of 3, 5 or 7 taps, as OpenCV chooses its width, on some images in place."""
     choice = torch.randint(len(KERNELS), (len(colors),), generator=generator, device=colors.device)
     hit = _hits(colors, BLUR_CHANCE, generator).flatten()
     for number, taps in enumerate(KERNELS):
-        rows = (hit & (choice == number)).nonzero().flatten()
+        rows = _rows(hit & (choice == number))
         if len(rows):
             sigma = 0.3 * (taps // 2 - 1) + 0.8
             widths = torch.full((len(rows),), sigma, device=colors.device)
-            blurred = blur(colors[rows], widths, reach=taps // 2)
-            colors = colors.index_put((rows,), blurred)
-    return colors
+            colors[rows] = blur(colors[rows], widths, reach=taps // 2)
 
 
 def _hits(images: Tensor, chance: float, generator: torch.Generator) -> Tensor:
     return uniform(generator, len(images), 1, 1, 1) < chance
+
+
+def _rows(hits: Tensor) -> Tensor:
+    """Numbers of the images that are hit."""
+    return hits.flatten().nonzero().flatten()

@@ -27,6 +27,9 @@ __all__ = ["SmallViews", "View", "ViewMaker"]
 
 PUBLISHED_LAW = CropLaw(area=(0.4, 1.0), aspect=(3 / 4, 4 / 3), published=True, tries=5)
 
+CACHE_BYTES = 4 * 2**20
+"""Views made at once on a CPU: more, and each operation fetches them from memory again."""
+
 PAIR_TRIES = 8
 """Crops drawn for a later view; the first that overlaps the first view enough is taken."""
 
@@ -134,10 +137,18 @@ class ViewMaker:
         self, windows: Tensor, maps: Tensor, side: int, generator: torch.Generator, *, first: bool
     ) -> View:
         points = max(1, round(windows.shape[-1] / side * self._law.area[1] ** 0.5))
-        image = sample(windows, maps[:, None], (points * side, points * side))[:, 0]
-        if points > 1:
-            image = torch.nn.functional.avg_pool2d(image, points)
-        return View(self._spectrum(image, generator, first=first), maps, windows.shape[-1])
+        at_once = len(windows)
+        if windows.device.type == "cpu":
+            at_once = max(1, CACHE_BYTES // (4 * windows.shape[1] * (points * side) ** 2))
+        images = []
+        for some, their in zip(
+            torch.split(windows, at_once), torch.split(maps, at_once), strict=True
+        ):
+            image = sample(some, their[:, None], (points * side, points * side))[:, 0]
+            if points > 1:
+                image = torch.nn.functional.avg_pool2d(image, points)
+            images.append(self._spectrum(image, generator, first=first))
+        return View(torch.cat(images), maps, windows.shape[-1])
 
     def _draw_crops(self, count: int, first: Rects | None, generator: torch.Generator) -> Rects:
         """Draw crops; later ones so that they overlap the first, as far as the tries go."""
