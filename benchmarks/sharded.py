@@ -132,7 +132,7 @@ def work(rank: int, folder: str, args: argparse.Namespace) -> None:
         encoder, decoder, side = NETWORKS[name]
         side = args.side or side
         module = build(encoder, decoder, side)
-        image = torch.randn(2 if "UPer" in name or "Deep" in name else 1, 3, side, side)
+        image = torch.randn(1 if decoder == "unet" else 2, 3, side, side)
         image = image.contiguous(memory_format=torch.channels_last)
         for trains in (False, True):
             module.train(trains)
