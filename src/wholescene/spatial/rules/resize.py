@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -55,6 +56,7 @@ def resize(mode: str) -> Callable[[Value, Sequence[Input]], Built]:
         if axes_in is None:
             return None
         axes = _axes_out(axes_in)
+        layout = image_layout(value, given, axes)
         align, scales = _options(value, mode)
         sizes = list(zip(inputs[0].shape[2:], value.shape[2:], strict=True))
         taps = [
@@ -65,20 +67,23 @@ def resize(mode: str) -> Callable[[Value, Sequence[Input]], Built]:
             axis: taps[i].need(sizes[i][0]) for i, axis in enumerate(axes_in) if axis is not None
         }
 
+        repeated = _repeating(layout, taps, sizes) if axes_in == tuple(Axis) else None
+
         def run(local: Local) -> Tensor:
             x = local.tensors[0]
+            if repeated is not None:
+                return _repeat(x, repeated.factors, local)
             for i, axis in reversed(list(enumerate(axes))):
                 origin = 0 if axes_in[i] is None else local.span(0, axis)[0]
                 x = _blend(x, taps[i], 2 + i, local.out[axis], origin)
             return x
 
-        layout = image_layout(value, given, axes)
         # A map without rows or columns (a pooled one) is needed whole, but gains them here.
         return Rule(
             layout,
             (needs if given.is_spatial else None,),
             run,
-            gather=_repeating(layout, taps, sizes) if axes_in == tuple(Axis) else None,
+            gather=repeated,
         )
 
     return build
@@ -99,6 +104,16 @@ def _repeating(
             return None
     rows, cols = (num_out // num_in for num_in, num_out in sizes)
     return Enlarging(layout, (rows, cols))
+
+
+def _repeat(x: Tensor, factors: tuple[int, int], local: Local) -> Tensor:
+    """Every pixel so many times, without what lies outside the region asked for."""
+    size = tuple(side * times for side, times in zip(x.shape[2:], factors, strict=True))
+    x = F.interpolate(x, size=size, mode="nearest")
+    for i, axis in enumerate(Axis):
+        start, stop = local.out[axis]
+        x = x.narrow(2 + i, start - local.span(0, axis)[0] * factors[i], stop - start)
+    return x
 
 
 def _axes_out(axes: tuple[Axis | None, Axis | None]) -> tuple[Axis, Axis]:
