@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ from wholescene.prediction.engine import PRECISIONS, borrowed, check_finite, flo
 from wholescene.prediction.outputs import Outputs
 from wholescene.progress import Progress
 from wholescene.raster import RowStore, SceneReader
-from wholescene.spatial import Plan, Shard, run_sharded
+from wholescene.spatial import Plan, Shard, equal_cuts, run_sharded
 from wholescene.spatial.wire import Wire
 
 __all__ = ["OpenScene", "ShardedEngine", "ShardedMap", "map_sharded"]
@@ -169,7 +170,7 @@ def _map_part(
 ) -> bool:
     """Compute and store this process's rows; whether any process has data."""
     height, width = reader.size
-    first, last = (height * (wire.rank + i) // wire.size for i in range(2))
+    first, last = equal_cuts(height, wire.size)[wire.rank :][:2]
     key = {**task.making, "rows": [first, last]}
     trouble, store, image, has_data = None, None, None, False
     try:
@@ -255,11 +256,11 @@ def _together(task: ShardedMap, reader: SceneReader, wire: Wire) -> None:
 
 def _publish(task: ShardedMap, reader: SceneReader, ranks: int) -> None:
     outputs, size = task.outputs, reader.size
-    for rank in range(ranks):
-        _check_part(task, size, rank, ranks)
+    spans = list(pairwise(equal_cuts(size.height, ranks)))
+    for rank, (first, last) in enumerate(spans):
+        _check_part(task, Size(last - first, size.width), rank)
     with RowStore(outputs.folder, outputs.products, size, task.making, task.resume) as store:
-        for rank in range(ranks):
-            first, last = (size.height * (rank + i) // ranks for i in range(2))
+        for rank, (first, last) in enumerate(spans):
             for product, (bands, dtype) in outputs.products.items():
                 shape = (bands, last - first, size.width)
                 rows = np.memmap(_raw(task, rank, product), dtype, "r", shape=shape)
@@ -275,11 +276,10 @@ def _raw(task: ShardedMap, rank: int, product: str) -> Path:
     return task.part(rank) / f"{product}.raw"
 
 
-def _check_part(task: ShardedMap, size: Size, rank: int, ranks: int) -> None:
-    rows = size.height * (rank + 1) // ranks - size.height * rank // ranks
+def _check_part(task: ShardedMap, size: Size, rank: int) -> None:
     for product, (bands, dtype) in task.outputs.products.items():
         path = _raw(task, rank, product)
-        wanted = bands * rows * size.width * np.dtype(dtype).itemsize
+        wanted = bands * size.area * np.dtype(dtype).itemsize
         if not path.is_file() or path.stat().st_size != wanted:
             raise OutputError(
                 f"{path}: the rows of process {rank} are gone or incomplete, so there is no map; "

@@ -1,6 +1,7 @@
 """Exact execution of any network over scenes of any size."""
 
 from wholescene.spatial.checkpoint import Checkpoint
+from wholescene.spatial.cuts import equal_cuts
 from wholescene.spatial.plan import Plan, plan
 from wholescene.spatial.shard import Shard, ShardedOutput, reduce_gradients, run_sharded
 from wholescene.spatial.stream import Streamer, stream
@@ -13,6 +14,7 @@ __all__ = [
     "Shard",
     "ShardedOutput",
     "Streamer",
+    "equal_cuts",
     "plan",
     "reduce_gradients",
     "run_sharded",

@@ -41,7 +41,7 @@ def kept_by_chance(
         Booleans of the shape of these rows.
     """
     place = torch.zeros((), dtype=torch.int64, device=device)
-    atoms = [atom for dim in layout.dims for atom in dim]
+    atoms = layout.atoms
     for k, atom in enumerate(atoms):
         span = rows if atom.axis is Axis.ROW else (0, atom.size)
         shape = [1] * len(atoms)

@@ -14,7 +14,16 @@ import numpy as np
 from wholescene.spatial.axis import AxisNeed
 from wholescene.spatial.layout import Axis, Layout
 
-__all__ = ["Cuts", "Route", "Span", "follow", "pieces", "proportional", "rows_of"]
+__all__ = [
+    "Cuts",
+    "Route",
+    "Span",
+    "equal_cuts",
+    "follow",
+    "pieces",
+    "proportional",
+    "rows_of",
+]
 
 Cuts = tuple[int, ...]
 """Where the rows of each rank begin, and where the last one's end: one more than ranks."""
@@ -25,6 +34,11 @@ Span = tuple[int, int]
 def rows_of(cuts: Cuts, rank: int) -> Span:
     """Rows of a rank."""
     return cuts[rank], cuts[rank + 1]
+
+
+def equal_cuts(size: int, count: int) -> Cuts:
+    """As many rows for each rank as for another, or one more."""
+    return tuple(size * rank // count for rank in range(count + 1))
 
 
 def proportional(cuts: Cuts, size: int) -> Cuts:

@@ -7,7 +7,6 @@ others, even in those that its own rows had no part in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +14,13 @@ from torch import Tensor
 
 from wholescene.spatial.cuts import Route, Span, rows_of
 from wholescene.spatial.layout import Axis, Layout
+from wholescene.spatial.regions import (
+    cut_region,
+    empty_region,
+    fill_border,
+    inner_part,
+    narrowed,
+)
 from wholescene.spatial.wire import Wire
 
 __all__ = ["anchored", "fetch", "gather_rows", "new_token", "share", "taken_from"]
@@ -133,126 +139,75 @@ class _Anchored(torch.autograd.Function):
 
 def taken_from(x: Tensor, layout: Layout, rows: Span, cols: Span, fill: float) -> Tensor:
     """A region of something that is whole here, with its border."""
-    height, width = layout.grid(Axis.ROW) or 1, layout.grid(Axis.COL) or 1
-    if (rows, cols) == ((0, height), (0, width)):
-        return x
-    inner_rows, inner_cols = _inside(rows, height), _inside(cols, width)
-    held = _Held(x.reshape(_atoms(layout, height, width)), layout, (0, height), (0, width))
-    part = held.part(inner_rows, inner_cols)
-    lengths = inner_rows[1] - inner_rows[0], inner_cols[1] - inner_cols[0]
-    part = part.reshape(layout.local_shape(*lengths))
-    if (inner_rows, inner_cols) == (rows, cols):
+    scene = _scene(layout)
+    inner = inner_part((rows, cols), scene)
+    part = cut_region(x, layout, scene, inner)
+    if inner == [rows, cols]:
         return part
-    pads = [inner_cols[0] - cols[0], cols[1] - inner_cols[1]]
-    pads += [inner_rows[0] - rows[0], rows[1] - inner_rows[1]]
+    (top, bottom), (left, right) = inner
+    pads = [left - cols[0], cols[1] - right, top - rows[0], rows[1] - bottom]
     return torch.nn.functional.pad(part, pads, value=fill)
 
 
-def _inside(span: Span, size: int) -> Span:
-    low = min(max(span[0], 0), size)
-    return low, max(low, min(span[1], size))
+def _scene(layout: Layout) -> tuple[Span, Span]:
+    return (0, layout.grid(Axis.ROW) or 1), (0, layout.grid(Axis.COL) or 1)
 
 
-def _atoms(layout: Layout, rows: int, cols: int) -> tuple[int, ...]:
-    """Shape of a region with every factor of a dimension apart."""
-    sizes = {Axis.ROW: rows, Axis.COL: cols}
-    atoms = [atom for dim in layout.dims for atom in dim]
-    return tuple(atom.size if atom.axis is None else sizes[atom.axis] for atom in atoms)
-
-
-@dataclass(frozen=True)
-class _Held:
-    """A region, its factors apart, and where it is in the scene."""
-
-    tensor: Tensor
-    layout: Layout
-    rows: Span
-    cols: Span
-
-    def part(self, rows: Span, cols: Span) -> Tensor:
-        """A view of rows and columns of the scene."""
-        found, at = self.tensor, 0
-        wanted = {Axis.ROW: (rows, self.rows[0]), Axis.COL: (cols, self.cols[0])}
-        for dim in self.layout.dims:
-            for atom in dim:
-                if atom.axis is not None:
-                    (start, stop), origin = wanted[atom.axis]
-                    found = found.narrow(at, start - origin, stop - start)
-                at += 1
-        return found
-
-
-def _own(x: Tensor, route: Route, wire: Wire) -> _Held:
-    rows, width = rows_of(route.owned, wire.rank), route.layout.grid(Axis.COL) or 1
-    shape = _atoms(route.layout, rows[1] - rows[0], width)
-    return _Held(x.reshape(shape), route.layout, rows, (0, width))
-
-
-def _region(x: Tensor, route: Route, rows: Span) -> _Held:
+def _region(x: Tensor, route: Route, rows: Span) -> Tensor:
     """Room for a region, its border filled in."""
-    shape = _atoms(route.layout, rows[1] - rows[0], route.cols[1] - route.cols[0])
-    is_last = x.dim() == 4 and len(shape) == 4 and x.is_contiguous(memory_format=_LAST)
-    kind = _LAST if is_last else torch.contiguous_format
-    room = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=kind)
-    held = _Held(room, route.layout, rows, route.cols)
-    height, width = route.owned[-1], route.layout.grid(Axis.COL) or 1
-    inner_rows, inner_cols = _inside(rows, height), _inside(route.cols, width)
-    for strip in ((rows[0], inner_rows[0]), (inner_rows[1], rows[1])):
-        held.part(strip, route.cols).fill_(route.fill)
-    for strip in ((route.cols[0], inner_cols[0]), (inner_cols[1], route.cols[1])):
-        held.part(rows, strip).fill_(route.fill)
-    return held
-
-
-_LAST = torch.channels_last
+    held = rows, route.cols
+    height, width = (stop - start for start, stop in held)
+    room = empty_region(route.layout, height, width, x.dtype, x.device)
+    inner = inner_part(held, _scene(route.layout))
+    if any(start >= stop for start, stop in inner):
+        return room.fill_(route.fill)
+    fill_border(room, route.layout, held, inner, route.fill)
+    return room
 
 
 def _regions(x: Tensor, route: Route, wire: Wire) -> list[Tensor]:
     """Regions put together from own rows and those that come."""
-    me, layout, own = wire.rank, route.layout, _own(x, route, wire)
-    cols = _inside(route.cols, layout.grid(Axis.COL) or 1)
-    regions = [_region(x, route, rows) for rows in route.wanted[me]]
-    sent, shapes, places = [], [], []
-    for peer in range(wire.size):
-        if peer != me:
-            sent += [(peer, own.part(rows, cols)) for _, rows in route.overlap(me, peer)]
-            for i, rows in route.overlap(peer, me):
-                shapes.append((peer, _atoms(layout, rows[1] - rows[0], cols[1] - cols[0])))
-                places.append((i, rows))
-    came = wire.swap(sent, shapes, x)
+    me, layout, (_, width) = wire.rank, route.layout, _scene(route.layout)
+    (cols,) = inner_part([route.cols], [width])
+    wanted = route.wanted[me]
+    regions = [_region(x, route, rows) for rows in wanted]
+
+    def own(rows: Span) -> Tensor:
+        return narrowed(x, layout, (rows_of(route.owned, me), width), (rows, cols))
+
+    def into(i: int, rows: Span) -> Tensor:
+        return narrowed(regions[i], layout, (wanted[i], route.cols), (rows, cols))
+
+    others = [peer for peer in range(wire.size) if peer != me]
+    sent = [(peer, own(rows)) for peer in others for _, rows in route.overlap(me, peer)]
+    places = [(peer, into(i, rows)) for peer in others for i, rows in route.overlap(peer, me)]
+    came = wire.swap(sent, [(peer, tuple(place.shape)) for peer, place in places], x)
     for i, rows in route.overlap(me, me):
-        regions[i].part(rows, cols).copy_(own.part(rows, cols))
-    for (i, rows), part in zip(places, came, strict=True):
-        regions[i].part(rows, cols).copy_(part)
-    width = route.cols[1] - route.cols[0]
-    return [
-        held.tensor.reshape(layout.local_shape(held.rows[1] - held.rows[0], width))
-        for held in regions
-    ]
+        into(i, rows).copy_(own(rows))
+    for (_, place), part in zip(places, came, strict=True):
+        place.copy_(part)
+    return regions
 
 
 def _rows(grads: list[Tensor], route: Route, wire: Wire, like: Tensor) -> Tensor:
     """Gradients of own rows, summed over all who had them."""
-    me, layout = wire.rank, route.layout
-    start, stop = rows_of(route.owned, me)
-    full, cols = layout.grid(Axis.COL) or 1, _inside(route.cols, layout.grid(Axis.COL) or 1)
-    room = like.new_zeros(_atoms(layout, stop - start, full))
-    own = _Held(room, layout, (start, stop), (0, full))
-    width = route.cols[1] - route.cols[0]
-    regions = [
-        _Held(grad.reshape(_atoms(layout, rows[1] - rows[0], width)), layout, rows, route.cols)
-        for grad, rows in zip(grads, route.wanted[me], strict=True)
-    ]
-    sent, shapes, places = [], [], []
-    for peer in range(wire.size):
-        if peer != me:
-            sent += [(peer, regions[i].part(rows, cols)) for i, rows in route.overlap(peer, me)]
-            for _, rows in route.overlap(me, peer):
-                shapes.append((peer, _atoms(layout, rows[1] - rows[0], cols[1] - cols[0])))
-                places.append(rows)
-    came = wire.swap(sent, shapes, like)
+    me, layout, (_, width) = wire.rank, route.layout, _scene(route.layout)
+    (cols,) = inner_part([route.cols], [width])
+    mine = rows_of(route.owned, me)
+    room = empty_region(layout, mine[1] - mine[0], width[1], like.dtype, like.device).zero_()
+
+    def own(rows: Span) -> Tensor:
+        return narrowed(room, layout, (mine, width), (rows, cols))
+
+    def given(i: int, rows: Span) -> Tensor:
+        return narrowed(grads[i], layout, (route.wanted[me][i], route.cols), (rows, cols))
+
+    others = [peer for peer in range(wire.size) if peer != me]
+    sent = [(peer, given(i, rows)) for peer in others for i, rows in route.overlap(peer, me)]
+    places = [(peer, own(rows)) for peer in others for _, rows in route.overlap(me, peer)]
+    came = wire.swap(sent, [(peer, tuple(place.shape)) for peer, place in places], like)
     for i, rows in route.overlap(me, me):
-        own.part(rows, cols).add_(regions[i].part(rows, cols))
-    for rows, part in zip(places, came, strict=True):
-        own.part(rows, cols).add_(part)
-    return room.reshape(layout.local_shape(stop - start, full))
+        own(rows).add_(given(i, rows))
+    for (_, place), part in zip(places, came, strict=True):
+        place.add_(part)
+    return room

@@ -100,6 +100,20 @@ class Layout:
             for dim in self.dims
         )
 
+    @property
+    def atoms(self) -> tuple[Atom, ...]:
+        """The factors of all dimensions, in order."""
+        return tuple(atom for dim in self.dims for atom in dim)
+
+    def atom_shape(self, rows: int, cols: int) -> tuple[int, ...]:
+        """Shape of such a region with a dimension for every factor."""
+        size = {Axis.ROW: rows, Axis.COL: cols}
+        return tuple(a.size if a.axis is None else size[a.axis] for a in self.atoms)
+
+    def atom_of(self, axis: Axis) -> int | None:
+        """Which factor counts along an axis."""
+        return next((i for i, atom in enumerate(self.atoms) if atom.axis is axis), None)
+
     def permuted(self, order: Sequence[int]) -> Layout:
         """Reorder the dimensions."""
         return Layout(tuple(self.dims[i] for i in order))

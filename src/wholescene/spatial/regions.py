@@ -29,7 +29,10 @@ __all__ = [
     "copy_region",
     "cut_region",
     "empty_region",
+    "fill_border",
+    "inner_part",
     "is_inside",
+    "narrowed",
 ]
 
 Span = tuple[int, int]
@@ -40,11 +43,32 @@ def is_inside(inner: Sequence[Span], outer: Sequence[Span]) -> bool:
     return all(a >= c and b <= d for (a, b), (c, d) in zip(inner, outer, strict=True))
 
 
+def inner_part(wanted: Sequence[Span], held: Sequence[Span]) -> list[Span]:
+    """The rows and columns of one region that lie in another; empty ones at its edge if none."""
+    inner = []
+    for (start, stop), (first, last) in zip(wanted, held, strict=True):
+        low = min(max(start, first), last)
+        inner.append((low, max(low, min(stop, last))))
+    return inner
+
+
+def fill_border(
+    x: Tensor, layout: Layout, held: Sequence[Span], inner: Sequence[Span], fill: float
+) -> None:
+    """Fill what a region that holds ``held`` has outside of ``inner``."""
+    for axis, side in enumerate(held):
+        for edge in ((side[0], inner[axis][0]), (inner[axis][1], side[1])):
+            if edge[0] < edge[1]:
+                strip = list(held)
+                strip[axis] = edge
+                narrowed(x, layout, held, strip).fill_(fill)
+
+
 def cut_region(x: Tensor, layout: Layout, held: Sequence[Span], wanted: Sequence[Span]) -> Tensor:
     """Cut rows and columns ``wanted`` out of a tensor that holds ``held``."""
     if list(held) == list(wanted):
         return x
-    part = _narrowed(x, layout, held, wanted)
+    part = narrowed(x, layout, held, wanted)
     rows, cols = (last - first for first, last in wanted)
     return part.reshape(layout.local_shape(rows, cols))
 
@@ -53,11 +77,11 @@ def copy_region(
     x: Tensor, held: Sequence[Span], target: Tensor, into: Sequence[Span], layout: Layout
 ) -> None:
     """Copy what two tensors have in common from one that holds ``held`` to one of ``into``."""
-    common = [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(held, into, strict=True)]
+    common = inner_part(held, into)
     if any(first >= last for first, last in common):
         return
-    source = _narrowed(x, layout, held, common)
-    _narrowed(target, layout, into, common).copy_(source)
+    source = narrowed(x, layout, held, common)
+    narrowed(target, layout, into, common).copy_(source)
 
 
 def empty_region(
@@ -96,19 +120,18 @@ def _is_image(layout: Layout) -> bool:
     )
 
 
-def _narrowed(x: Tensor, layout: Layout, held: Sequence[Span], wanted: Sequence[Span]) -> Tensor:
+def narrowed(x: Tensor, layout: Layout, held: Sequence[Span], wanted: Sequence[Span]) -> Tensor:
     """A region with one dimension per atom, or with the tensor's own where those are the same."""
     if _is_image(layout):
         (top, _), (left, _) = held
         (first, last), (begin, end) = wanted
         return x[:, :, first - top : last - top, begin - left : end - left]
-    sizes = {axis: stop - start for axis, (start, stop) in zip(Axis, held, strict=True)}
-    atoms = [atom for dim in layout.dims for atom in dim]
-    part = x.reshape([atom.size if atom.axis is None else sizes[atom.axis] for atom in atoms])
-    at = {atom.axis: i for i, atom in enumerate(atoms) if atom.axis is not None}
+    rows, cols = (stop - start for start, stop in held)
+    part = x.reshape(layout.atom_shape(rows, cols))
     for axis, (start, _), (first, last) in zip(Axis, held, wanted, strict=True):
-        if axis in at:
-            part = part.narrow(at[axis], first - start, last - first)
+        at = layout.atom_of(axis)
+        if at is not None:
+            part = part.narrow(at, first - start, last - first)
     return part
 
 
@@ -188,19 +211,12 @@ class Source(ABC):
 
     def _assembled(self, rows: Span, cols: Span, fill: float) -> Tensor:
         made = self._room(rows[1] - rows[0], cols[1] - cols[0])
-        inner = [
-            (max(a, c), min(b, d)) for (a, b), (c, d) in zip((rows, cols), self.scene, strict=True)
-        ]
+        inner = inner_part((rows, cols), self.scene)
         if any(first >= last for first, last in inner):
             return made.fill_(fill)
-        for axis, side in enumerate((rows, cols)):
-            for edge in ((side[0], inner[axis][0]), (inner[axis][1], side[1])):
-                if edge[0] < edge[1]:
-                    strip = [rows, cols]
-                    strip[axis] = edge
-                    _narrowed(made, self.layout, (rows, cols), strip).fill_(fill)
+        fill_border(made, self.layout, (rows, cols), inner, fill)
         if _is_image(self.layout):
-            part = _narrowed(made, self.layout, (rows, cols), inner)
+            part = narrowed(made, self.layout, (rows, cols), inner)
             self.place(part, inner[0], inner[1])
         elif inner == [rows, cols]:
             self.place(made, rows, cols)

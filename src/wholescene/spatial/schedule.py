@@ -20,7 +20,7 @@ from wholescene.spatial.rules import image_axes
 from wholescene.spatial.staging import Kind, Stage, Staging, assign
 from wholescene.spatial.tokens import split_class_tokens
 
-__all__ = ["Schedule", "Sweep", "schedule"]
+__all__ = ["Schedule", "Sweep", "schedule", "simplified"]
 
 _EXPENSIVE = {
     "attend_both",
@@ -95,12 +95,17 @@ class Schedule:
 
 def schedule(graph: Graph) -> Schedule:
     """Decide how a network is executed."""
-    given = spread_constants(fuse_attention(split_class_tokens(graph)))
+    given = simplified(graph)
     folded = fold(given)
     staging = assign(folded)
     known = _constants(given)
     added = sum(size for place, size in _constants(folded).items() if place not in known)
     return Schedule(staging, tuple(_sweeps(staging)), added)
+
+
+def simplified(graph: Graph) -> Graph:
+    """The same network, in the operators that have rules."""
+    return spread_constants(fuse_attention(split_class_tokens(graph)))
 
 
 def _constants(graph: Graph) -> dict[int, int]:

@@ -14,17 +14,14 @@ from torch import Tensor, nn
 from wholescene.errors import InputError, WholesceneError
 from wholescene.progress import Progress
 from wholescene.spatial.capture import Output, capture, pick
-from wholescene.spatial.constants import spread_constants
 from wholescene.spatial.cuts import Cuts, Route, proportional
 from wholescene.spatial.deal import Deal, deal
 from wholescene.spatial.exchange import gather_rows
-from wholescene.spatial.fuse import fuse_attention
 from wholescene.spatial.layout import Layout
 from wholescene.spatial.plan import prepare, refuse_fallbacks
-from wholescene.spatial.schedule import Schedule
+from wholescene.spatial.schedule import Schedule, simplified
 from wholescene.spatial.sharded import ShardedRun
 from wholescene.spatial.staging import Staging, assign
-from wholescene.spatial.tokens import split_class_tokens
 from wholescene.spatial.wire import Wire
 
 __all__ = ["Shard", "ShardedOutput", "reduce_gradients", "run_sharded"]
@@ -154,15 +151,12 @@ def reduce_gradients(module: nn.Module, group: dist.ProcessGroup | None = None) 
     wanted = [p for p, any_has in zip(params, has.tolist(), strict=True) if any_has]
     for kind in dict.fromkeys(p.dtype for p in wanted):
         some = [p for p in wanted if p.dtype is kind]
-        flat = torch.cat([(_zero(p) if p.grad is None else p.grad).reshape(-1) for p in some])
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in some]
+        flat = torch.cat([grad.reshape(-1) for grad in grads])
         wire.sum(flat)
         parts = torch.split(flat, [p.numel() for p in some])
         for p, part in zip(some, parts, strict=True):
             p.grad = part.view(p.shape).clone()
-
-
-def _zero(parameter: nn.Parameter) -> Tensor:
-    return torch.zeros_like(parameter)
 
 
 @dataclass
@@ -234,7 +228,7 @@ def _live_staging(
     module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype, output: Output
 ) -> Staging:
     graph = capture(module, shape, dtype=dtype, output=output, live=True)
-    return assign(spread_constants(fuse_attention(split_class_tokens(graph))))
+    return assign(simplified(graph))
 
 
 def _default_group() -> dist.ProcessGroup | None:

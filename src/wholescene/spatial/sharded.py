@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -212,24 +213,23 @@ class ShardedRun:
 
     def _reduce(self, task: Task, reduction: Reduction, inputs: list[list[Tensor]]) -> Tensor:
         """Sum over own rows, then over ranks."""
-        total, count = self._own_total(task, reduction, inputs)
         shared, self.token = share(
-            total, self.wire, self.token, learns=self._learns(task.value.index)
+            self._own_total(task, reduction, inputs),
+            self.wire,
+            self.token,
+            learns=self._learns(task.value.index),
         )
-        counts = self.wire.gather(torch.tensor([count]))
         cuts = task.cuts
         assert cuts is not None
         reduction.start()
-        for rank, part in enumerate(shared):
-            if cuts[rank] < cuts[rank + 1]:
-                reduction.absorb(part, int(counts[rank]))
+        for part, (start, stop) in zip(shared, pairwise(cuts), strict=True):
+            if start < stop:  # only shares count, and every row has as many entries
+                reduction.absorb(part, stop - start)
         result = reduction.finish()
         reduction.start()
         return result
 
-    def _own_total(
-        self, task: Task, reduction: Reduction, inputs: list[list[Tensor]]
-    ) -> tuple[Tensor, int]:
+    def _own_total(self, task: Task, reduction: Reduction, inputs: list[list[Tensor]]) -> Tensor:
         reduction.start()
         if self.trouble is None:
             try:
@@ -238,9 +238,9 @@ class ShardedRun:
             except Exception as error:  # told to the others, who wait for this sum
                 self.trouble = f"layer {task.value.layer!r}: {type(error).__name__}: {error}"
         if self.trouble is None and reduction.total is not None:
-            return reduction.total, reduction.count
+            return reduction.total
         like = self._total_like(task, reduction)
-        return torch.zeros(like.shape, dtype=like.dtype, device=self.token.device), 0
+        return torch.zeros(like.shape, dtype=like.dtype, device=self.token.device)
 
     def _total_like(self, task: Task, reduction: Reduction) -> Tensor:
         """A tensor without elements in memory that is like the sum over some rows."""
@@ -258,17 +258,10 @@ class ShardedRun:
 
 def _joined(parts: list[Tensor], layout: Layout, spans: Sequence[Span]) -> Tensor:
     """Put pieces below each other."""
-    atoms = [atom for dim in layout.dims for atom in dim]
-    at = next(i for i, atom in enumerate(atoms) if atom.axis is Axis.ROW)
-    width = layout.grid(Axis.COL) or 1
-    sizes = {Axis.COL: width}
+    at, width = layout.atom_of(Axis.ROW), layout.grid(Axis.COL) or 1
+    assert at is not None
     wide = [
-        part.reshape(
-            [
-                atom.size if atom.axis is None else {**sizes, Axis.ROW: stop - start}[atom.axis]
-                for atom in atoms
-            ]
-        )
+        part.reshape(layout.atom_shape(stop - start, width))
         for part, (start, stop) in zip(parts, spans, strict=True)
     ]
     rows = sum(stop - start for start, stop in spans)

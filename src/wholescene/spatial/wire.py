@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -50,11 +53,9 @@ class Wire:
             for (peer, _), tensor in zip(shapes, taken, strict=True)
         ]
         self.bytes_sent += sum(tensor.nbytes for _, tensor in whole)
-        try:
+        with _awaiting():
             for work in dist.batch_isend_irecv(ops):
                 work.wait()
-        except RuntimeError as error:
-            raise _lost(error) from error
         return taken
 
     def _op(self, kind: object, tensor: Tensor, peer: int) -> dist.P2POp:
@@ -66,10 +67,8 @@ class Wire:
         """Sum a tensor over ranks, in place."""
         if self.size > 1:
             self.bytes_sent += 2 * tensor.nbytes * (self.size - 1) // self.size
-            try:
+            with _awaiting():
                 dist.all_reduce(tensor, group=self.group)
-            except RuntimeError as error:
-                raise _lost(error) from error
         return tensor
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
@@ -78,10 +77,8 @@ class Wire:
             return [tensor]
         parts = [torch.empty_like(tensor) for _ in range(self.size)]
         self.bytes_sent += tensor.nbytes * (self.size - 1)
-        try:
+        with _awaiting():
             dist.all_gather(parts, tensor.contiguous(), group=self.group)
-        except RuntimeError as error:
-            raise _lost(error) from error
         return parts
 
     def tell(self, message: object) -> list[object]:
@@ -89,10 +86,8 @@ class Wire:
         if self.size == 1:
             return [message]
         said: list[object] = [None] * self.size
-        try:
+        with _awaiting():
             dist.all_gather_object(said, message, group=self.group)
-        except RuntimeError as error:
-            raise _lost(error) from error
         return said
 
     def agree(self, trouble: str | None) -> None:
@@ -106,9 +101,14 @@ class Wire:
                 raise RankError(f"rank {rank} of {self.size} failed: {said}")
 
 
-def _lost(error: Exception) -> RankError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return RankError(
-        f"another rank of this scene is gone or waits for something else ({lines[0][:120]}); its "
-        "own message says why"
-    )
+@contextmanager
+def _awaiting() -> Iterator[None]:
+    """Say what it means that the others do not answer."""
+    try:
+        yield
+    except RuntimeError as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise RankError(
+            f"another rank of this scene is gone or waits for something else ({lines[0][:120]}); "
+            "its own message says why"
+        ) from error

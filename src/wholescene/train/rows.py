@@ -13,7 +13,7 @@ from wholescene.data import Batch
 from wholescene.errors import ConfigError
 from wholescene.losses import CombinedLoss
 from wholescene.models import Segmenter
-from wholescene.spatial import SceneSums, Shard, run_sharded
+from wholescene.spatial import SceneSums, Shard, equal_cuts, run_sharded
 from wholescene.train.contract import RunSettings
 
 __all__ = ["SharedRows", "check_rows", "may_lack_rows"]
@@ -94,7 +94,7 @@ class SharedRows:
         assert self._group is not None
         image, label = batch["image"], batch["label"]
         height, place = image.shape[2], dist.get_rank(self._group)
-        start, stop = (height * (place + i) // self.rows for i in range(2))
+        start, stop = equal_cuts(height, self.rows)[place:][:2]
         shard = Shard(image[:, :, start:stop], start, height, self._group)
         self._heads.training = self._heads.model.training
         joined = run_sharded(self._heads, shard).local

@@ -113,9 +113,9 @@ def narrow(
     x: Tensor, layout: Layout, axis: Axis, sizes: dict[Axis, int], start: int, length: int
 ) -> Tensor:
     """Cut an interval of an axis out of a local tensor."""
-    atoms = [atom for dim in layout.dims for atom in dim]
-    shape = [sizes[atom.axis] if atom.axis else atom.size for atom in atoms]
-    at = next(i for i, atom in enumerate(atoms) if atom.axis is axis)
+    at = layout.atom_of(axis)
+    assert at is not None
+    shape = layout.atom_shape(sizes.get(Axis.ROW, 1), sizes.get(Axis.COL, 1))
     part = x.reshape(shape).narrow(at, start, length)
     sizes = {**sizes, axis: length}
     return part.reshape(layout.local_shape(sizes.get(Axis.ROW, 1), sizes.get(Axis.COL, 1)))
