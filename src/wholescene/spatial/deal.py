@@ -11,6 +11,7 @@ from wholescene.spatial.axis import AxisNeed
 from wholescene.spatial.chance import is_random, scene_dropout
 from wholescene.spatial.cuts import Cuts, Route, Span, follow, pieces, proportional, rows_of
 from wholescene.spatial.graph import Value
+from wholescene.spatial.halo import Edges, find_edges
 from wholescene.spatial.layout import Axis, Layout
 from wholescene.spatial.rules import Needs, image_axes
 from wholescene.spatial.staging import Kind, Stage, Staging
@@ -51,6 +52,7 @@ class Task:
         cuts: How its rows are dealt out; ``None`` where every rank computes all of it.
         pieces: This rank's rows, in parts that are computed one by one.
         arguments: What it takes.
+        edges: Of a convolution whose inner rows this rank's own rows give.
     """
 
     value: Value
@@ -58,6 +60,7 @@ class Task:
     cuts: Cuts | None
     pieces: tuple[Span, ...]
     arguments: tuple[Argument, ...]
+    edges: Edges | None = None
 
 
 @dataclass
@@ -149,7 +152,21 @@ def _task(value: Value, stage: Stage, scene: Cuts, rank: int, found: Deal) -> Ta
     cuts = _cuts(value, stage, scene, found)
     parts = tuple(tuple(pieces(rows_of(cuts, r), needs)) for r in range(len(cuts) - 1))
     arguments = [_cut(ref, k, stage, found, parts, rank) for k, ref in _numbered(value)]
-    return Task(value, stage, cuts, parts[rank], tuple(arguments))
+    edges = _edges(value, arguments, parts[rank], rank, found)
+    return Task(value, stage, cuts, parts[rank], tuple(arguments), edges)
+
+
+def _edges(
+    value: Value, arguments: Sequence[Argument], spans: Sequence[Span], rank: int, found: Deal
+) -> Edges | None:
+    first, *rest = arguments
+    sent_for = [argument for argument in rest if argument.route and not argument.route.is_idle]
+    if first.route is None or first.is_gathered or first.route.is_idle or sent_for:
+        return None
+    if len(spans) != 1 or len(first.route.wanted[rank]) != 1:
+        return None
+    weight = found.staging.graph.values[value.refs()[1]].shape if rest else ()
+    return find_edges(value, weight, first.route, spans[0], rank)
 
 
 def _numbered(value: Value) -> list[tuple[int, int]]:

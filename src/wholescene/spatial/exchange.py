@@ -7,6 +7,7 @@ others, even in those that its own rows had no part in.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,10 +21,20 @@ from wholescene.spatial.regions import (
     fill_border,
     inner_part,
     narrowed,
+    narrowed_shape,
 )
 from wholescene.spatial.wire import Wire
 
-__all__ = ["anchored", "fetch", "gather_rows", "new_token", "share", "taken_from"]
+__all__ = [
+    "anchored",
+    "begin_regions",
+    "begin_rows",
+    "fetch",
+    "gather_rows",
+    "new_token",
+    "share",
+    "taken_from",
+]
 
 
 def new_token(device: torch.device, *, learns: bool) -> Tensor:
@@ -83,7 +94,7 @@ class _Fetched(torch.autograd.Function):
         ctx: Any, token: Tensor, x: Tensor, route: Route, wire: Wire, learns: bool
     ) -> tuple[Tensor, ...]:
         ctx.known = route, wire, x.new_empty(0), learns
-        return (token.clone(), *_regions(x, route, wire))
+        return (token.clone(), *begin_regions(x, route, wire)())
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
@@ -97,7 +108,7 @@ class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, route: Route, wire: Wire, partial: bool) -> Tensor:
         ctx.known = route, wire, partial
-        return _regions(x, route, wire)[0]
+        return begin_regions(x, route, wire)()[0]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
@@ -165,8 +176,17 @@ def _region(x: Tensor, route: Route, rows: Span) -> Tensor:
     return room
 
 
-def _regions(x: Tensor, route: Route, wire: Wire) -> list[Tensor]:
-    """Regions put together from own rows and those that come."""
+def begin_regions(x: Tensor, route: Route, wire: Wire) -> Callable[[], list[Tensor]]:
+    """Begin to put regions together from own rows and those that come.
+
+    Args:
+        x: This rank's rows.
+        route: Who has and who wants what.
+        wire: The ranks.
+
+    Returns:
+        Waits for the rows of others and gives the regions; it must be called.
+    """
     me, layout, (_, width) = wire.rank, route.layout, _scene(route.layout)
     (cols,) = inner_part([route.cols], [width])
     wanted = route.wanted[me]
@@ -181,33 +201,76 @@ def _regions(x: Tensor, route: Route, wire: Wire) -> list[Tensor]:
     others = [peer for peer in range(wire.size) if peer != me]
     sent = [(peer, own(rows)) for peer in others for _, rows in route.overlap(me, peer)]
     places = [(peer, into(i, rows)) for peer in others for i, rows in route.overlap(peer, me)]
-    came = wire.swap(sent, [(peer, tuple(place.shape)) for peer, place in places], x)
+    awaited = wire.begin_swap(sent, [(peer, tuple(place.shape)) for peer, place in places], x)
     for i, rows in route.overlap(me, me):
         into(i, rows).copy_(own(rows))
-    for (_, place), part in zip(places, came, strict=True):
-        place.copy_(part)
-    return regions
+
+    def finish() -> list[Tensor]:
+        for (_, place), part in zip(places, awaited(), strict=True):
+            place.copy_(part)
+        return regions
+
+    return finish
 
 
-def _rows(grads: list[Tensor], route: Route, wire: Wire, like: Tensor) -> Tensor:
+def begin_rows(
+    grads: Sequence[Tensor], route: Route, wire: Wire, like: Tensor
+) -> Callable[[Tensor], None]:
+    """Begin to send back gradients of the rows of others.
+
+    Args:
+        grads: Gradients of the regions.
+        route: Brought the regions.
+        wire: The ranks.
+        like: Has the type and device of the gradients.
+
+    Returns:
+        Waits for the gradients of own rows that come, and adds them to those that it is given; it
+        must be called.
+    """
+    me, layout, (_, width) = wire.rank, route.layout, _scene(route.layout)
+    (cols,) = inner_part([route.cols], [width])
+    others = [peer for peer in range(wire.size) if peer != me]
+    sent = [
+        (peer, _given(grads, route, me, i)(rows))
+        for peer in others
+        for i, rows in route.overlap(peer, me)
+    ]
+    places = [(peer, rows) for peer in others for _, rows in route.overlap(me, peer)]
+    shapes = [(peer, narrowed_shape(layout, (rows, cols))) for peer, rows in places]
+    awaited = wire.begin_swap(sent, shapes, like)
+
+    def finish(room: Tensor) -> None:
+        for (_, rows), part in zip(places, awaited(), strict=True):
+            narrowed(room, layout, (rows_of(route.owned, me), width), (rows, cols)).add_(part)
+
+    return finish
+
+
+def _rows(grads: Sequence[Tensor], route: Route, wire: Wire, like: Tensor) -> Tensor:
     """Gradients of own rows, summed over all who had them."""
     me, layout, (_, width) = wire.rank, route.layout, _scene(route.layout)
     (cols,) = inner_part([route.cols], [width])
     mine = rows_of(route.owned, me)
-    room = empty_region(layout, mine[1] - mine[0], width[1], like.dtype, like.device).zero_()
-
-    def own(rows: Span) -> Tensor:
-        return narrowed(room, layout, (mine, width), (rows, cols))
-
-    def given(i: int, rows: Span) -> Tensor:
-        return narrowed(grads[i], layout, (route.wanted[me][i], route.cols), (rows, cols))
-
-    others = [peer for peer in range(wire.size) if peer != me]
-    sent = [(peer, given(i, rows)) for peer in others for i, rows in route.overlap(peer, me)]
-    places = [(peer, own(rows)) for peer in others for _, rows in route.overlap(me, peer)]
-    came = wire.swap(sent, [(peer, tuple(place.shape)) for peer, place in places], like)
-    for i, rows in route.overlap(me, me):
-        own(rows).add_(given(i, rows))
-    for (_, place), part in zip(places, came, strict=True):
-        place.add_(part)
+    finish = begin_rows(grads, route, wire, like)
+    room = empty_region(layout, mine[1] - mine[0], width[1], like.dtype, like.device)
+    found = route.overlap(me, me)
+    if [rows for _, rows in found] == [mine] and cols == width:
+        room.copy_(_given(grads, route, me, found[0][0])(mine).reshape(room.shape))
+    else:
+        room.zero_()
+        for i, rows in found:
+            part = narrowed(room, layout, (mine, width), (rows, cols))
+            part.add_(_given(grads, route, me, i)(rows))
+    finish(room)
     return room
+
+
+def _given(
+    grads: Sequence[Tensor], route: Route, rank: int, interval: int
+) -> Callable[[Span], Tensor]:
+    """Cuts rows of the scene out of the gradient of a region."""
+    (_, width) = _scene(route.layout)
+    (cols,) = inner_part([route.cols], [width])
+    held = route.wanted[rank][interval], route.cols
+    return lambda rows: narrowed(grads[interval], route.layout, held, (rows, cols))

@@ -33,6 +33,7 @@ __all__ = [
     "inner_part",
     "is_inside",
     "narrowed",
+    "narrowed_shape",
 ]
 
 Span = tuple[int, int]
@@ -133,6 +134,12 @@ def narrowed(x: Tensor, layout: Layout, held: Sequence[Span], wanted: Sequence[S
         if at is not None:
             part = part.narrow(at, first - start, last - first)
     return part
+
+
+def narrowed_shape(layout: Layout, wanted: Sequence[Span]) -> tuple[int, ...]:
+    """Shape that :func:`narrowed` gives."""
+    rows, cols = (stop - start for start, stop in wanted)
+    return tuple((layout.local_shape if _is_image(layout) else layout.atom_shape)(rows, cols))
 
 
 class Source(ABC):

@@ -58,8 +58,7 @@ def _moments(x: Tensor, wire: Wire) -> tuple[Tensor, Tensor, int]:
     count = x.numel() // channels
     found = x.new_zeros(3, channels, dtype=torch.float64)
     if count:
-        dims = [0, *range(2, x.dim())]
-        var, mean = torch.var_mean(x.to(_kind(x)), dims, correction=0)
+        mean, var = torch.batch_norm_update_stats(x.to(_kind(x)), None, None, 0.0)
         found = torch.stack([mean.double(), var.double(), torch.full_like(mean, count).double()])
     parts = torch.stack(wire.gather(found))
     counts = parts[:, 2]
@@ -93,15 +92,32 @@ class _Normalised(torch.autograd.Function):
         x, weight, mean, inverse = ctx.saved_tensors
         count, wire, has_bias = ctx.known
         grad, token = grads
-        shape = (1, -1, *[1] * (x.dim() - 2))
-        dims = [0, *range(2, x.dim())]
-        wide = grad.to(mean.dtype)
-        centred = (x - mean.view(shape)) * inverse.view(shape)
-        sums = torch.stack([wide.sum(dims), (wide * centred).sum(dims)])
+        wide, rows = grad.to(mean.dtype), x.to(mean.dtype)
+        sums = _sums(wide, rows, mean, inverse)
         total = wire.sum(sums.to(torch.float64, copy=True)).to(mean.dtype) / count
         scale = inverse if weight is None else inverse * weight.to(inverse)
-        spread = centred.mul_(-total[1].view(shape)).add_(wide).sub_(total[0].view(shape))
-        grad_x = spread.mul_(scale.view(shape)).to(x.dtype)
+        # scale * (grad - total[0] - total[1] * (x - mean) * inverse), in two passes
+        slope = -scale * inverse * total[1]
+        grad_x = _affine(rows, slope, -scale * total[0] - slope * mean)
+        grad_x.addcmul_(wide, scale.view(1, -1, *[1] * (x.dim() - 2)))
         grad_weight = None if weight is None else sums[1].to(weight.dtype)
         grad_bias = sums[0].to(x.dtype if weight is None else weight.dtype) if has_bias else None
-        return token, grad_x, grad_weight, grad_bias, None, None, None, None
+        return token, grad_x.to(x.dtype), grad_weight, grad_bias, None, None, None, None
+
+
+def _sums(grad: Tensor, x: Tensor, mean: Tensor, inverse: Tensor) -> Tensor:
+    """Over these rows: gradients, and gradients times normalised values; a row per sum."""
+    if not x.numel():
+        return mean.new_zeros(2, len(mean))
+    known = None, None, None, mean, inverse, True, 0.0
+    _, products, total = torch.ops.aten.native_batch_norm_backward(
+        grad, x, *known, [False, True, True]
+    )
+    return torch.stack([total, products])
+
+
+def _affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """A scale and a shift per channel."""
+    if not x.numel():
+        return torch.zeros_like(x)
+    return F.batch_norm(x, torch.zeros_like(scale), torch.ones_like(scale), scale, shift, eps=0.0)

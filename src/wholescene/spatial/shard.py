@@ -18,6 +18,7 @@ from wholescene.spatial.cuts import Cuts, Route, proportional
 from wholescene.spatial.deal import Deal, deal
 from wholescene.spatial.exchange import gather_rows
 from wholescene.spatial.layout import Layout
+from wholescene.spatial.overwrite import overwrite
 from wholescene.spatial.plan import prepare, refuse_fallbacks
 from wholescene.spatial.schedule import Schedule, simplified
 from wholescene.spatial.sharded import ShardedRun
@@ -156,7 +157,7 @@ def reduce_gradients(module: nn.Module, group: dist.ProcessGroup | None = None) 
         wire.sum(flat)
         parts = torch.split(flat, [p.numel() for p in some])
         for p, part in zip(some, parts, strict=True):
-            p.grad = part.view(p.shape).clone()
+            p.grad = part.view(p.shape)
 
 
 @dataclass
@@ -228,7 +229,7 @@ def _live_staging(
     module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype, output: Output
 ) -> Staging:
     graph = capture(module, shape, dtype=dtype, output=output, live=True)
-    return assign(simplified(graph))
+    return assign(overwrite(simplified(graph)))
 
 
 def _default_group() -> dist.ProcessGroup | None:

@@ -9,15 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wholescene.errors import RankError
 from wholescene.progress import Progress
 from wholescene.spatial.chance import is_random, kept_by_chance, scene_dropout
 from wholescene.spatial.cuts import Span, proportional, rows_of
 from wholescene.spatial.deal import Argument, Deal, Task
 from wholescene.spatial.exchange import anchored, fetch, new_token, share, taken_from
 from wholescene.spatial.graph import run_op
+from wholescene.spatial.halo import Edges, convolve_rows
 from wholescene.spatial.layout import Axis, Layout
 from wholescene.spatial.rules import Local, Reduction
 from wholescene.spatial.rules.base import arguments_of
+from wholescene.spatial.rules.window import JOINED_ARGUMENTS
 from wholescene.spatial.scene_norm import scene_batch_norm
 from wholescene.spatial.staging import Kind
 from wholescene.spatial.wire import Wire
@@ -97,6 +100,8 @@ class ShardedRun:
 
     def _run(self, task: Task) -> Tensor:
         """Exchange what the task takes, then compute; after trouble, only exchange."""
+        if task.edges is not None and self.trouble is None:
+            return self._convolve(task, task.edges)
         inputs = [self._take(argument, len(task.pieces)) for argument in task.arguments]
         if task.value.op is aten.batch_norm.default and task.cuts is not None:
             named = arguments_of(task.value, NORM)
@@ -108,9 +113,41 @@ class ShardedRun:
             try:
                 return self._compute(task, inputs)
             except Exception as error:  # told to the others, who wait for these rows
-                first = (str(error).splitlines() or [""])[0]
-                self.trouble = f"layer {task.value.layer!r}: {type(error).__name__}: {first}"
+                self._fail(task, error)
         return self._nothing(task)
+
+    def _fail(self, task: Task, error: Exception) -> None:
+        first = (str(error).splitlines() or [""])[0]
+        self.trouble = f"layer {task.value.layer!r}: {type(error).__name__}: {first}"
+
+    def _convolve(self, task: Task, edges: Edges) -> Tensor:
+        """Convolve own rows while those for the edges are on the way."""
+        named = arguments_of(task.value, JOINED_ARGUMENTS)
+
+        def of(name: str) -> Tensor | None:
+            return None if named.get(name) is None else self.held[named[name].index]
+
+        x, weight = of("input"), of("weight")
+        assert x is not None
+        assert weight is not None
+        try:
+            result, self.token = convolve_rows(
+                x,
+                weight,
+                of("bias"),
+                edges,
+                self.wire,
+                self.token,
+                learns=self._learns(named["input"].index),
+                other=of("other"),
+                is_clipped=bool(named.get("is_clipped")),
+            )
+        except RankError:
+            raise
+        except Exception as error:  # told to the others, who wait for these rows
+            self._fail(task, error)
+            return self._nothing(task)
+        return result
 
     def _nothing(self, task: Task) -> Tensor:
         """Zeros that take no memory, of the shape the others expect."""
@@ -236,7 +273,7 @@ class ShardedRun:
                 for i, rows in enumerate(task.pieces):
                     reduction.add(self._local(task, [tensors[i] for tensors in inputs], rows))
             except Exception as error:  # told to the others, who wait for this sum
-                self.trouble = f"layer {task.value.layer!r}: {type(error).__name__}: {error}"
+                self._fail(task, error)
         if self.trouble is None and reduction.total is not None:
             return reduction.total
         like = self._total_like(task, reduction)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -30,21 +30,22 @@ class Wire:
         self.rank = 0 if group is None else dist.get_rank(group)
         self.bytes_sent = 0
 
-    def swap(
+    def begin_swap(
         self,
         sent: list[tuple[int, Tensor]],
         shapes: list[tuple[int, tuple[int, ...]]],
         like: Tensor,
-    ) -> list[Tensor]:
-        """Send tensors to ranks, and receive others.
+    ) -> Callable[[], list[Tensor]]:
+        """Begin to send tensors to ranks and to receive others.
 
         Args:
             sent: Rank and tensor, in the order in which that rank awaits them.
             shapes: Rank and shape of what comes, likewise.
             like: Has the type and device of what comes.
+
+        Returns:
+            Waits for what comes, and must be called.
         """
-        if not sent and not shapes:
-            return []
         taken = [like.new_empty(shape) for _, shape in shapes]
         whole = [(peer, tensor.contiguous()) for peer, tensor in sent]
         ops = [self._op(dist.isend, tensor, peer) for peer, tensor in whole]
@@ -54,9 +55,15 @@ class Wire:
         ]
         self.bytes_sent += sum(tensor.nbytes for _, tensor in whole)
         with _awaiting():
-            for work in dist.batch_isend_irecv(ops):
-                work.wait()
-        return taken
+            works = dist.batch_isend_irecv(ops) if ops else []
+
+        def wait() -> list[Tensor]:
+            with _awaiting():
+                for work in works:
+                    work.wait()
+            return taken
+
+        return wait
 
     def _op(self, kind: object, tensor: Tensor, peer: int) -> dist.P2POp:
         assert self.group is not None

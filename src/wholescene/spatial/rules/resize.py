@@ -112,7 +112,8 @@ def _repeat(x: Tensor, factors: tuple[int, int], local: Local) -> Tensor:
     x = F.interpolate(x, size=size, mode="nearest")
     for i, axis in enumerate(Axis):
         start, stop = local.out[axis]
-        x = x.narrow(2 + i, start - local.span(0, axis)[0] * factors[i], stop - start)
+        if stop - start < size[i]:
+            x = x.narrow(2 + i, start - local.span(0, axis)[0] * factors[i], stop - start)
     return x
 
 

@@ -26,6 +26,7 @@ from wholescene.spatial.rules.base import (
 
 __all__ = [
     "CONVOLUTION_ARGUMENTS",
+    "JOINED_ARGUMENTS",
     "average_pool",
     "convolution",
     "as_pair",
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 CONVOLUTION_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+JOINED_ARGUMENTS = (*CONVOLUTION_ARGUMENTS, "other", "is_clipped")
 
 Axes = tuple[Axis | None, Axis | None]
 Pair = tuple[int, int]

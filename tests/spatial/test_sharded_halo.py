@@ -1,0 +1,113 @@
+"""Convolutions whose inner rows come from own rows and whose edges come from strips."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ranks import together
+from sharding import compare
+from torch import nn
+
+from wholescene.spatial.capture import capture
+from wholescene.spatial.deal import Deal, deal
+from wholescene.spatial.graph import Graph
+from wholescene.spatial.overwrite import overwrite
+from wholescene.spatial.staging import assign
+
+CONVOLUTIONS: dict[str, dict[str, Any]] = {
+    "plain": {"kernel_size": 3, "padding": 1},
+    "no_bias": {"kernel_size": 3, "padding": 1, "bias": False},
+    "large_depthwise": {"kernel_size": 7, "padding": 3, "groups": 4},
+    "dilated": {"kernel_size": 3, "padding": 4, "dilation": 4},
+    "strided": {"kernel_size": 3, "padding": 1, "stride": 2},
+    "stem": {"kernel_size": 7, "padding": 3, "stride": 2},
+    "strided_point": {"kernel_size": 1, "stride": 2},
+    "sparse": {"kernel_size": 2, "stride": 4, "padding": 1},
+    "even_same": {"kernel_size": 4, "padding": "same"},
+    "valid": {"kernel_size": (5, 3)},
+    "wide": {"kernel_size": (1, 5), "padding": (0, 2)},
+    "tall": {"kernel_size": (5, 1), "padding": (2, 0), "stride": (2, 1)},
+}
+CUTS = [
+    (0, 13, 32),
+    (0, 10, 11, 32),
+    pytest.param((0, 16, 32), marks=pytest.mark.slow),
+    pytest.param((0, 9, 9, 32), marks=pytest.mark.slow),
+    pytest.param((0, 3, 17, 30, 32), marks=pytest.mark.slow),
+]
+
+
+def _module(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Conv2d(4, 4, **CONVOLUTIONS[name])
+
+
+def convolutions_differ(group: dist.ProcessGroup, cuts: Any) -> dict[str, float]:
+    shape = (2, 4, cuts[-1], 24)
+    return {
+        name: max(compare(group, _module(name).double(), shape, cuts).values())
+        for name in CONVOLUTIONS
+    }
+
+
+@pytest.mark.parametrize("cuts", CUTS, ids=str)
+def test_convolutions_over_any_cut(cuts: tuple[int, ...]) -> None:
+    for found in together(len(cuts) - 1, convolutions_differ, cuts):
+        assert isinstance(found, dict), found
+        assert max(found.values()) <= 1e-9, found
+
+
+@cache
+def _traced(name: str) -> Graph:
+    return capture(_module(name), (1, 4, 32, 24), live=True)
+
+
+def _dealt(name: str, cut: int, rank: int) -> Deal:
+    return deal(assign(_traced(name)), (0, cut, 32), rank)
+
+
+@given(name=st.sampled_from(sorted(CONVOLUTIONS)), cut=st.integers(1, 31), rank=st.integers(0, 1))
+@settings(max_examples=60, deadline=None)
+def test_strips_are_the_rows_that_others_send(name: str, cut: int, rank: int) -> None:
+    """Each rank decides alone how it computes, so the rows that are sent must be the same."""
+    (task,) = _dealt(name, cut, rank).tasks
+    route = task.arguments[0].route
+    if task.edges is None or route is None:
+        return
+    sent = [[rows for _, rows in r.overlap(1 - rank, rank)] for r in (task.edges.route, route)]
+    assert sent[0] == sent[1]
+    assert task.edges.route.overlap(rank, 1 - rank) == route.overlap(rank, 1 - rank)
+
+
+def test_usual_cuts_need_no_copy_of_all_rows() -> None:
+    for name in ("plain", "large_depthwise", "dilated", "strided", "stem", "strided_point"):
+        for rank in range(2):
+            (task,) = _dealt(name, 16, rank).tasks
+            assert task.edges is not None, name
+
+
+def test_few_rows_of_many_channels_are_copied() -> None:
+    graph = capture(nn.Conv2d(4, 512, 9, padding=4), (1, 4, 32, 24), live=True)
+    (task,) = deal(assign(graph), (0, 16, 32), 0).tasks
+    assert task.edges is None
+
+
+def test_only_what_nothing_else_reads_is_overwritten() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            read_twice = self.first(x)
+            return torch.relu(read_twice) + read_twice + torch.relu(self.second(x))
+
+    graph = overwrite(capture(Both(), (1, 4, 6, 6), live=True))
+    found = [value.name for value in graph.values if value.name.startswith("relu")]
+    assert found == ["relu", "relu_"]
