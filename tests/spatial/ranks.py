@@ -63,7 +63,7 @@ def _serve(rank: int, folder: str, pipe: Any) -> None:
         f"file://{folder}/meet",
         rank=rank,
         world_size=MOST,
-        timeout=timedelta(seconds=40),
+        timeout=timedelta(seconds=100),
     )
     groups = {count: dist.new_group(list(range(count))) for count in range(1, MOST + 1)}
     while True:

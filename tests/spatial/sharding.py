@@ -37,6 +37,12 @@ def network_differs(group: dist.ProcessGroup, name: str, cuts: Any) -> dict[str,
     return compare(group, module, SHAPES.get(name, (1, 3, 192, 256)), cuts, OUTPUTS.get(name))
 
 
+def uneven_cuts(height: int, ranks: int) -> tuple[int, ...]:
+    """Cuts off every stride."""
+    inner = [height * (2 * i + 1) // (2 * ranks) + 3 * i for i in range(1, ranks)]
+    return (0, *inner, height)
+
+
 def compare(
     group: dist.ProcessGroup,
     module: nn.Module,

@@ -5,16 +5,14 @@ from __future__ import annotations
 import pytest
 from networks import NETWORKS, SHAPES
 from ranks import together
-from sharding import network_differs
+from sharding import network_differs, uneven_cuts
 
 FAST = ("wholescene UNet ResNet", "transformers UPerNet Swin", "transformers SegFormer")
 SLOW = [name for name in NETWORKS if name not in FAST]
 
 
 def _check(name: str, ranks: int) -> None:
-    height = SHAPES.get(name, (1, 3, 192, 256))[2]
-    inner = [height * (2 * i + 1) // (2 * ranks) + 3 * i for i in range(1, ranks)]
-    cuts = (0, *inner, height)
+    cuts = uneven_cuts(SHAPES.get(name, (1, 3, 192, 256))[2], ranks)
     for found in together(ranks, network_differs, name, cuts):
         assert isinstance(found, dict), found
         assert max(found.values()) < 1e-9, found
