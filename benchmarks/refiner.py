@@ -24,23 +24,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from budget import paces, spread
 from refiner_data import METRICS, Study, kampala, vehicles
 from results import write_result
 
 from wholescene.config import RunConfig, load_config
-from wholescene.datasets import Dataset
-from wholescene.models import build_segmenter, load_model
+from wholescene.models import load_model
 from wholescene.prediction import predict
 from wholescene.raster.aside import written_aside
 from wholescene.train import fit
-from wholescene.train.optim import build_optimizer
-from wholescene.train.setup import EndlessBatches, prepare_run
 
 WAYS = ("coarse", "refined", "refined warm", "longer", "longer, flips")
 REFINED = ("refined", "refined warm")
@@ -158,34 +155,10 @@ class Bench:
 
     def pace(self, study: Study, kind: str) -> float:
         """Seconds of a training step; both kinds are measured once, in turns."""
-        kept = self.work / study.name / "pace.json"
-        if kept.is_file():
-            return float(json.loads(kept.read_text(encoding="utf-8"))[kind])
         ways = {"plain": "coarse", "refined": "refined"}
-        configs = {k: self.config(study, way, 0, 100) for k, way in ways.items()}
-        steps = {k: training_steps(config, study.dataset) for k, config in configs.items()}
-        turns = [{k: next(each) for k, each in steps.items()} for _ in range(PACE_STEPS + 2)]
-        paces = {k: round(statistics.median(turn[k] for turn in turns[2:]), 4) for k in ways}
-        with written_aside(kept) as part:
-            part.write_text(json.dumps(paces), encoding="utf-8")
-        return paces[kind]
-
-
-def training_steps(config: RunConfig, dataset: Dataset) -> Iterator[float]:
-    """Seconds of each step of a training that starts from chance, reading included."""
-    parts = prepare_run(config, dataset)
-    model = build_segmenter(parts.spec).train()
-    optimizer = build_optimizer(model, config.optim)
-    parts.data.setup("fit")
-    batches = iter(EndlessBatches(parts.data))
-    while True:
-        begin = time.perf_counter()
-        batch = next(batches)
-        optimizer.zero_grad()
-        outputs = model.forward_train(batch["image"], batch["label"])
-        parts.loss(outputs, batch["label"]).backward()
-        optimizer.step()
-        yield time.perf_counter() - begin
+        configs = {name: self.config(study, way, 0, 100) for name, way in ways.items()}
+        kept = self.work / study.name / "pace.json"
+        return paces(configs, study.dataset, kept)[kind]
 
 
 def summary(cells: Sequence[Cell]) -> dict[str, Any]:
@@ -200,16 +173,6 @@ def differences(cells: Sequence[Cell], others: Sequence[Cell]) -> dict[str, Any]
     return {
         metric: spread([a[metric] - b[metric] for a, b in zip(cells, others, strict=True)])
         for metric in METRICS
-    }
-
-
-def spread(shares: Sequence[float]) -> dict[str, Any]:
-    """Each value in percent, their mean and standard deviation."""
-    values = [100 * share for share in shares]
-    return {
-        "each": [round(value, 2) for value in values],
-        "mean": round(statistics.fmean(values), 2),
-        "spread": round(statistics.stdev(values), 2) if len(values) > 1 else None,
     }
 
 
