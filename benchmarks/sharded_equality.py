@@ -5,10 +5,14 @@ relative to the largest value of what they are differences of. Writes
 ``results/sharded-equality_*.json`` and prints the table of ``docs/sharded.md``.
 
     python benchmarks/sharded_equality.py [NAME ...]
+
+Finished networks are kept in ``runs/sharded-equality`` and are not run again.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 import time
 import warnings
@@ -19,6 +23,7 @@ from pathlib import Path
 
 from results import write_result
 
+from wholescene.raster.aside import written_aside
 from wholescene.spatial.capture import capture
 from wholescene.spatial.deal import Deal, Task, deal
 from wholescene.spatial.schedule import simplified
@@ -30,6 +35,7 @@ from ranks import together
 from sharding import network_differs, uneven_cuts
 
 RANKS = 3
+WORK = Path("runs/sharded-equality")
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,17 @@ class Row:
     gathered: tuple[str, ...]
     fallbacks: tuple[str, ...]
     seconds: float
+
+
+def row_of(name: str) -> Row:
+    """One network, now or from before."""
+    kept = WORK / f"{re.sub('[^A-Za-z0-9]+', '-', name)}.json"
+    if not kept.is_file():
+        WORK.mkdir(parents=True, exist_ok=True)
+        found = asdict(compare(name))
+        with written_aside(kept) as part:
+            part.write_text(json.dumps(found), encoding="utf-8")
+    return Row(**json.loads(kept.read_text(encoding="utf-8")))
 
 
 def compare(name: str) -> Row:
@@ -123,11 +140,12 @@ def main(names: Sequence[str]) -> None:
     warnings.simplefilter("ignore")
     start, rows = time.perf_counter(), []
     for name in names or NETWORKS:
-        rows.append(compare(name))
+        rows.append(row_of(name))
         print(table(rows[-1:]).splitlines()[-1], flush=True)
     data = {"ranks": RANKS, "dtype": "float64", "rows": [asdict(row) for row in rows]}
-    path = write_result("sharded-equality", data, seconds=time.perf_counter() - start)
-    print(f"\n{table(rows)}\n\n{path}")
+    print(f"\n{table(rows)}\n")
+    if not names:
+        print(write_result("sharded-equality", data, seconds=time.perf_counter() - start))
 
 
 if __name__ == "__main__":

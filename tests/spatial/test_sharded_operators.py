@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -14,8 +15,6 @@ from torch import nn
 
 from wholescene import spatial
 from wholescene.errors import RankError
-from wholescene.spatial.deal import Task
-from wholescene.spatial.sharded import ShardedRun
 
 SHAPE = (2, 4, 17, 23)
 CUTS = [(0, 8, 17), (0, 3, 4, 17), (0, 6, 6, 17), (0, 5, 9, 16, 17)]
@@ -154,30 +153,35 @@ def test_a_mistake_on_one_rank_is_told_to_all(case: str) -> None:
         assert REFUSALS[case] in said
 
 
-def failing(group: dist.ProcessGroup) -> str:
+def failing(group: dist.ProcessGroup, room: str, name: str) -> str:
     """What a rank is told when the second runs out of memory in the middle."""
     module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 3, padding=1))
-    rank, compute = dist.get_rank(group), ShardedRun._compute
+    rank, place = dist.get_rank(group), import_module(room)
+    sound = getattr(place, name)
 
-    def broken(self: ShardedRun, task: Task, inputs: Any) -> torch.Tensor:
-        if rank == 1 and task.value.name == "relu":
-            raise MemoryError("nothing left")
-        return compute(self, task, inputs)
+    def broken(*args: Any, **kwargs: Any) -> torch.Tensor:
+        raise MemoryError("nothing left")
 
-    ShardedRun._compute = broken  # type: ignore[method-assign]
+    if rank == 1:
+        setattr(place, name, broken)
     try:
-        rows = torch.zeros(1, 3, 8, 8)
-        spatial.run_sharded(module, spatial.Shard(rows, 8 * rank, 16, group))
+        rows = torch.zeros(1, 3, 16, 8)
+        spatial.run_sharded(module, spatial.Shard(rows, 16 * rank, 32, group))
     except RankError as error:
         return str(error)
     finally:
-        ShardedRun._compute = compute  # type: ignore[method-assign]
+        setattr(place, name, sound)
     return "done"
 
 
-def test_a_rank_that_fails_in_the_middle_fails_all() -> None:
-    said = together(2, failing)
-    assert said == ["rank 1 of 2 failed: layer '1': MemoryError: nothing left"] * 2
+@pytest.mark.parametrize(
+    ("room", "name", "layer"),
+    [("halo", "convolve", "0"), ("rules.base", "run_op", "1")],
+    ids=["while rows are on the way", "between exchanges"],
+)
+def test_a_rank_that_fails_in_the_middle_fails_all(room: str, name: str, layer: str) -> None:
+    said = together(2, failing, f"wholescene.spatial.{room}", name)
+    assert said == [f"rank 1 of 2 failed: layer '{layer}': MemoryError: nothing left"] * 2
 
 
 def gathered(group: dist.ProcessGroup, partial: bool) -> Any:

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rasterio
 import torch
 from safetensors.torch import load_file
-from tiny_dataset import MakeConfig, make_dataset, tiny_segmenter
+from tiny_dataset import MakeConfig, make_dataset
 
 from wholescene.config import RunConfig
 from wholescene.datasets import Dataset
 from wholescene.errors import ConfigError
+from wholescene.prediction import predict
 from wholescene.train import fit, plan, read_metrics
 from wholescene.train.rows import check_rows
 
@@ -92,6 +94,29 @@ def test_a_run_goes_on_with_other_rows(
 
 
 @pytest.mark.slow
+def test_a_network_trained_in_rows_maps_alike_on_every_engine(
+    make_config: MakeConfig, scenes: Dataset, tmp_path: Path
+) -> None:
+    run = fit(config_for(make_config, scenes, parallel={"rows": 2}), scenes, tmp_path / "run")
+    (scene,) = scenes.split("val")
+    maps = {}
+    for engine, settings in {
+        "whole": {},
+        "streamed": {"block": 32},
+        "sharded": {"ranks": 1},
+        "sharded over three": {"engine": "sharded", "ranks": 3},
+    }.items():
+        out = tmp_path / f"{engine}.tif"
+        predict(scene.files, run.model, out, probabilities=True, **{"engine": engine, **settings})
+        shares = out.with_name(f"{out.stem}_probabilities.tif")
+        with rasterio.open(out) as classes, rasterio.open(shares) as given:
+            maps[engine] = classes.read(), given.read().astype(int)
+    for engine, (classes, shares) in maps.items():
+        assert (classes == maps["whole"][0]).all(), engine
+        assert abs(shares - maps["whole"][1]).max() <= 1, engine
+
+
+@pytest.mark.slow
 def test_rows_and_batches_at_once(make_config: MakeConfig, scenes: Dataset, tmp_path: Path) -> None:
     accumulated = config_for(make_config, scenes, train={"freeze_norm": "all"})
     fit(accumulated, scenes, tmp_path / "accumulated")
@@ -128,7 +153,7 @@ def test_what_cannot_be_shared_is_refused(
 def test_rows_must_divide_the_processes(make_config: MakeConfig, scenes: Dataset) -> None:
     config = config_for(make_config, scenes, parallel={"rows": 2})
     with pytest.raises(ConfigError, match=r"parallel\.rows = 2 does not divide the 3 processes"):
-        check_rows(config, tiny_segmenter(), 3)
+        check_rows(config, 3)
 
 
 def test_the_plan_counts_processes_and_samples(make_config: MakeConfig, scenes: Dataset) -> None:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from wholescene.cli.console import finish, note, progress
-from wholescene.cli.options import AsJson, Debug, Resume
+from wholescene.cli.options import (
+    AsJson,
+    Debug,
+    DryRun,
+    Overrides,
+    Resume,
+    RunFile,
+    RunFolder,
+)
 
 __all__ = ["pretrain"]
 
 
 def pretrain(
-    config: Annotated[Path, typer.Argument(help="YAML file of the run.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. optim.lr=1e-3."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run directory; by default runs/<name of the config>.")
-    ] = None,
+    config: RunFile,
+    overrides: Overrides = None,
+    out: RunFolder = None,
     resume: Resume = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be done, and stop.")
-    ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -33,7 +29,7 @@ def pretrain(
 
     Example: wholescene pretrain configs/pretrain/synthetic-glcnet.yaml --set train.steps=500
     """
-    from wholescene.study.pretraining import describe_pretraining, pretrain_run
+    from wholescene.study.training import describe_pretraining, pretrain_run
 
     if dry_run:
         facts, text = describe_pretraining(config, overrides or [])

@@ -41,7 +41,7 @@ def open_loader(
     share_mb = cache_mb_per_process(cache_mb, num_readers=num_local * max(1, num_workers))
     if num_workers == 0:
         cap_gdal_cache(share_mb)
-    return DataLoader(
+    return _Loader(
         batches,
         batch_size=None,
         sampler=order,
@@ -50,6 +50,11 @@ def open_loader(
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=partial(_start_worker, cache_mb=share_mb),
     )
+
+
+class _Loader(DataLoader[T]):
+    def check_worker_number_rationality(self) -> None:
+        """More workers than cores are slow, but were asked for."""
 
 
 def _start_worker(worker: int, *, cache_mb: int) -> None:

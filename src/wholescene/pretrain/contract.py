@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
-from wholescene.models import ModelSettings
 from wholescene.pretrain.settings import MethodSettings, PoolSettings, ProbeSettings, ViewSettings
-from wholescene.train import OptimSettings, TrainSettings
+from wholescene.train.contract import LearnSettings
 
 __all__ = ["PretrainSettings"]
 
 
-class PretrainSettings(Protocol):
+class PretrainSettings(LearnSettings, Protocol):
     """What :func:`wholescene.pretrain.pretrain` reads; ``PretrainConfig`` is one."""
-
-    @property
-    def name(self) -> str:
-        """Name of the run."""
-        ...
 
     @property
     def data(self) -> PoolSettings:
@@ -37,23 +31,4 @@ class PretrainSettings(Protocol):
     @property
     def probe(self) -> ProbeSettings | None:
         """Labelled windows that show progress."""
-        ...
-
-    @property
-    def model(self) -> ModelSettings:
-        """Network."""
-        ...
-
-    @property
-    def optim(self) -> OptimSettings:
-        """How weights move."""
-        ...
-
-    @property
-    def train(self) -> TrainSettings:
-        """Length, hardware, checkpoints."""
-        ...
-
-    def model_dump(self, *, mode: str = "python") -> dict[str, Any]:
-        """All settings as plain values, as pydantic gives them."""
         ...

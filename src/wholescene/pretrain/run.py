@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from wholescene import __version__
 from wholescene.datasets import Dataset, load_dataset
-from wholescene.launch import run_ranks
 from wholescene.models import build_segmenter, save_model
 from wholescene.pretrain.contract import PretrainSettings
 from wholescene.pretrain.methods import Method
@@ -19,18 +17,17 @@ from wholescene.pretrain.module import PretrainModule
 from wholescene.pretrain.setup import PretrainParts, prepare_pretraining, wrap_network
 from wholescene.pretrain.watch import COLUMNS, WatchValidator, describe_start
 from wholescene.train.checkpoint import LAST, read_checkpoint
-from wholescene.train.folder import find_start, finished, open_run
 from wholescene.train.keeper import RunKeeper
 from wholescene.train.metrics import read_metrics
 from wholescene.train.progress import Notice, TrainProgress
-from wholescene.train.record import package_commit, settings_hash
+from wholescene.train.record import plain_facts, provenance_of
 from wholescene.train.runtime import find_ranks
 from wholescene.train.session import Outcome, run_module
 from wholescene.train.start import initial_model
+from wholescene.train.whole_run import MODEL_FOLDER, carry_out
 
 __all__ = ["PretrainResult", "pretrain"]
 
-MODEL_FOLDER = "model"
 SPREAD_WINDOWS = 64
 NETWORK = "method.network."
 
@@ -61,10 +58,7 @@ class PretrainResult:
 
     def facts(self) -> dict[str, Any]:
         """Plain values, for ``--json``."""
-        plain = asdict(self)
-        return {
-            key: str(value) if isinstance(value, Path) else value for key, value in plain.items()
-        }
+        return plain_facts(self)
 
 
 def pretrain(
@@ -98,26 +92,17 @@ def pretrain(
     """
     out = Path(out)
     found = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
-    ranks = find_ranks()
     parts = prepare_pretraining(config, found)
-    start = find_start(config, out, resume=resume)
-    progress = progress if ranks.rank == 0 else None
-    method = None
-    if start == 0:  # weights that do not fit are refused before anything is written
-        method, origin = _first_method(config, parts)
-        if progress is not None:
-            progress(Notice(text=f"starting from {origin}"))
-    if ranks.rank == 0:
-        open_run(config, out, start, seed=config.train.seed)
-    outcome = finished(out) if start >= config.train.steps else None
-    if outcome is None and ranks.world == 1 and config.train.devices > 1:
-        work = partial(_train_rank, config, parts, out, start)
-        outcome = run_ranks(work, num_ranks=config.train.devices, progress=progress)
-    elif outcome is None:
-        outcome = _train_rank(config, parts, out, start, progress, method=method)
-    if outcome.was_stopped:
-        raise KeyboardInterrupt(f"stopped after step {outcome.step} of {config.train.steps}")
-    trained = _export(config, found, parts, out, write=ranks.rank == 0)
+    start, outcome = carry_out(
+        config,
+        out,
+        resume=resume,
+        num_ranks=config.train.devices,
+        build=partial(_first_method, config, parts),
+        work=partial(_train_rank, config, parts),
+        progress=progress,
+    )
+    trained = _export(config, found, parts, out, write=find_ranks().rank == 0)
     return _result(config, out, start, outcome, trained)
 
 
@@ -128,10 +113,11 @@ def _train_rank(
     start: int,
     progress: TrainProgress | None,
     *,
-    method: Method | None = None,
+    built: Method | None = None,
 ) -> Outcome:
     """Pre-train in this process, alone or as one of several."""
     progress = progress if find_ranks().rank == 0 else None
+    method = built
     if method is None:
         method = _later_method(config, parts) if start else _first_method(config, parts)[0]
     windows = parts.data.probe_windows(SPREAD_WINDOWS)
@@ -187,16 +173,9 @@ def _export(
         return trained
     checkpoint = read_checkpoint(out / LAST)
     provenance = {
-        "dataset": dataset.spec.name,
-        "run": config.name,
+        **provenance_of(config, dataset.spec.name, int(checkpoint["global_step"])),
         "pretraining": config.method.name,
         "trained": trained,
-        "config_hash": settings_hash(config),
-        "commit": package_commit(),
-        "version": __version__,
-        "seed": config.train.seed,
-        "step": int(checkpoint["global_step"]),
-        "steps": config.train.steps,
     }
     network.load_state_dict(
         {

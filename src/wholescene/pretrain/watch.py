@@ -14,20 +14,12 @@ from wholescene.pretrain.methods import Method
 from wholescene.pretrain.module import PretrainModule
 from wholescene.pretrain.probe import ProbeData, color_histogram, embedding_spread, knn_accuracy
 from wholescene.train.interrupt import StopRequest
+from wholescene.train.metrics import STEP_COLUMNS
 from wholescene.train.progress import Notice, TrainProgress
 
 __all__ = ["COLUMNS", "Watch", "WatchValidator", "describe_start"]
 
-COLUMNS = (
-    "step",
-    "epoch",
-    "loss",
-    "lr",
-    "seconds",
-    "patches_per_second",
-    "embedding_spread",
-    "knn_accuracy",
-)
+COLUMNS = (*STEP_COLUMNS, "embedding_spread", "knn_accuracy")
 """Columns of ``metrics.csv``."""
 
 BATCH = 32

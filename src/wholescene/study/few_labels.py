@@ -19,7 +19,6 @@ from wholescene.study.evaluation import evaluate_split
 from wholescene.study.few_labels_cells import Cell, Row, draw_labels, find_cells, find_rows
 from wholescene.study.few_labels_results import CellResult, PretrainingResult, StudyResult
 from wholescene.study.few_labels_table import write_tables
-from wholescene.study.pretraining import narrate_pretraining
 from wholescene.study.training import narrate
 from wholescene.train import RunResult, fit, plan
 
@@ -140,7 +139,7 @@ def _pretrain(row: Row, folder: Path, dataset: Dataset, say: Say, bar: Bar) -> P
                 dataset,
                 folder,
                 resume=folder.is_dir(),
-                progress=narrate_pretraining(say, progress),
+                progress=narrate(say, progress),
             )
     except ConfigError as error:
         result = replace(result, failure=str(error))

@@ -1,4 +1,4 @@
-"""Training from a config file: what ``wholescene train`` does."""
+"""Runs from a config file: what ``wholescene train`` and ``wholescene pretrain`` do."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from wholescene.config import load_config
+from wholescene.config import load_config, load_pretrain_config
+from wholescene.pretrain import PretrainResult, plan_pretraining, pretrain
 from wholescene.progress import Progress
 from wholescene.train import Notice, RunResult, TrainMessage, TrainStep, Validated, fit, plan
 
-__all__ = ["describe_run", "narrate", "train_run"]
+__all__ = ["describe_pretraining", "describe_run", "narrate", "pretrain_run", "train_run"]
 
 Say = Callable[[str], None]
 
@@ -45,10 +46,32 @@ def train_run(
     return fit(run, run.data.dataset, folder, resume=resume, progress=narrate(say, progress))
 
 
+def pretrain_run(
+    config: Path,
+    overrides: Sequence[str],
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    say: Say,
+    progress: Progress,
+) -> PretrainResult:
+    """Pre-train as a config file says; arguments and errors as for :func:`train_run`."""
+    run = load_pretrain_config(config, overrides)
+    folder = out or Path("runs") / run.name
+    return pretrain(run, run.data.dataset, folder, resume=resume, progress=narrate(say, progress))
+
+
 def describe_run(config: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
     """Say what ``train_run`` would do, as plain values and as text; trains nothing."""
     run = load_config(config, overrides)
     found = plan(run, run.data.dataset)
+    return asdict(found), str(found)
+
+
+def describe_pretraining(config: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """Say what ``pretrain_run`` would do, as plain values and as text; trains nothing."""
+    run = load_pretrain_config(config, overrides)
+    found = plan_pretraining(run, run.data.dataset)
     return asdict(found), str(found)
 
 

@@ -9,11 +9,11 @@ from wholescene.losses import LossSettings
 from wholescene.models import ModelSettings
 from wholescene.train.settings import OptimSettings, ParallelSettings, TrainSettings
 
-__all__ = ["RunSettings"]
+__all__ = ["LearnSettings", "RunSettings"]
 
 
-class RunSettings(Protocol):
-    """What :func:`wholescene.train.fit` reads; ``wholescene.config.RunConfig`` is one.
+class LearnSettings(Protocol):
+    """What every run reads, with labels or without.
 
     Training lies below the config room, which composes the sections, so it states what it needs.
     """
@@ -24,18 +24,8 @@ class RunSettings(Protocol):
         ...
 
     @property
-    def data(self) -> DataSettings:
-        """Scenes, patches, augmentation."""
-        ...
-
-    @property
     def model(self) -> ModelSettings:
         """Network."""
-        ...
-
-    @property
-    def loss(self) -> LossSettings:
-        """What is minimised."""
         ...
 
     @property
@@ -48,11 +38,25 @@ class RunSettings(Protocol):
         """Length, hardware, checkpoints."""
         ...
 
+    def model_dump(self, *, mode: str = "python") -> dict[str, Any]:
+        """All settings as plain values, as pydantic gives them."""
+        ...
+
+
+class RunSettings(LearnSettings, Protocol):
+    """What :func:`wholescene.train.fit` reads; ``wholescene.config.RunConfig`` is one."""
+
+    @property
+    def data(self) -> DataSettings:
+        """Scenes, patches, augmentation."""
+        ...
+
+    @property
+    def loss(self) -> LossSettings:
+        """What is minimised."""
+        ...
+
     @property
     def parallel(self) -> ParallelSettings:
         """How one batch is spread over processes."""
-        ...
-
-    def model_dump(self, *, mode: str = "python") -> dict[str, Any]:
-        """All settings as plain values, as pydantic gives them."""
         ...

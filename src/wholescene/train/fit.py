@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from wholescene import __version__
 from wholescene.datasets import Dataset, load_dataset
-from wholescene.launch import run_ranks
 from wholescene.models import ModelSpec, build_segmenter, save_model
 from wholescene.train.checkpoint import BEST, LAST, read_checkpoint
 from wholescene.train.contract import RunSettings
-from wholescene.train.folder import find_start, finished, open_run
 from wholescene.train.module import CHECKPOINT_KEY
-from wholescene.train.progress import Notice, TrainProgress
-from wholescene.train.record import package_commit, settings_hash
+from wholescene.train.progress import TrainProgress
+from wholescene.train.record import plain_facts, provenance_of
 from wholescene.train.rows import check_rows
 from wholescene.train.runtime import find_ranks
 from wholescene.train.session import Outcome, train_rank
 from wholescene.train.setup import prepare_run
 from wholescene.train.start import initial_model
+from wholescene.train.whole_run import MODEL_FOLDER, carry_out
 
 __all__ = ["RunResult", "fit"]
-
-MODEL_FOLDER = "model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +48,7 @@ class RunResult:
 
     def facts(self) -> dict[str, Any]:
         """Plain values, for ``--json``."""
-        plain = asdict(self)
-        return {
-            key: str(value) if isinstance(value, Path) else value for key, value in plain.items()
-        }
+        return plain_facts(self)
 
 
 def fit(
@@ -99,24 +92,16 @@ def fit(
     found = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
     ranks = find_ranks()
     parts = prepare_run(config, found)
-    check_rows(config, build_segmenter(parts.spec), ranks.world)
-    start = find_start(config, out, resume=resume)
-    model = None
-    if start == 0:
-        model, origin = initial_model(parts.spec, config.model, config.train)
-        if progress is not None and ranks.rank == 0:
-            progress(Notice(text=f"starting from {origin}"))
-    if ranks.rank == 0:
-        open_run(config, out, start, seed=config.train.seed)
-    outcome = finished(out) if start >= config.train.steps else None
-    num_ranks = config.train.devices * config.parallel.rows
-    if outcome is None and ranks.world == 1 and num_ranks > 1:
-        work = partial(train_rank, config, parts, out, start)
-        outcome = run_ranks(work, num_ranks=num_ranks, progress=progress)
-    elif outcome is None:
-        outcome = train_rank(config, parts, out, start, progress, model=model)
-    if outcome.was_stopped:
-        raise KeyboardInterrupt(f"stopped after step {outcome.step} of {config.train.steps}")
+    check_rows(config, ranks.world)
+    start, outcome = carry_out(
+        config,
+        out,
+        resume=resume,
+        num_ranks=config.train.devices * config.parallel.rows,
+        build=partial(initial_model, parts.spec, config.model, config.train),
+        work=partial(train_rank, config, parts),
+        progress=progress,
+    )
     if ranks.rank == 0:
         _export(config, found, parts.spec, out, outcome)
     return _result(config, out, start, outcome)
@@ -129,14 +114,7 @@ def _export(
     checkpoint = read_checkpoint(out / (LAST if outcome.best_step is None else BEST))
     average = checkpoint[CHECKPOINT_KEY]["average"]
     provenance = {
-        "dataset": dataset.spec.name,
-        "run": config.name,
-        "config_hash": settings_hash(config),
-        "commit": package_commit(),
-        "version": __version__,
-        "seed": config.train.seed,
-        "step": int(checkpoint["global_step"]),
-        "steps": config.train.steps,
+        **provenance_of(config, dataset.spec.name, int(checkpoint["global_step"])),
         "weights": "raw" if average is None else "averaged",
         "val_miou": None if outcome.best_step is None else outcome.best_miou,
     }

@@ -10,26 +10,17 @@ from pathlib import Path
 from wholescene.errors import OutputError, ResumeError
 from wholescene.labels import ClassTable
 
-__all__ = ["MetricsFile", "metric_columns", "read_metrics"]
+__all__ = ["STEP_COLUMNS", "MetricsFile", "metric_columns", "read_metrics"]
 
-_COLUMNS = (
-    "step",
-    "epoch",
-    "loss",
-    "lr",
-    "seconds",
-    "patches_per_second",
-    "val_loss",
-    "val_miou",
-    "val_mf1",
-    "val_overall_accuracy",
-    "val_kappa",
-)
+STEP_COLUMNS = ("step", "epoch", "loss", "lr", "seconds", "patches_per_second")
+"""Of every run."""
+
+_VALIDATION = ("val_loss", "val_miou", "val_mf1", "val_overall_accuracy", "val_kappa")
 
 
 def metric_columns(classes: ClassTable) -> tuple[str, ...]:
     """Columns of ``metrics.csv`` for these classes, in order."""
-    return (*_COLUMNS, *(f"val_iou_{name}" for name in classes.names))
+    return (*STEP_COLUMNS, *_VALIDATION, *(f"val_iou_{name}" for name in classes.names))
 
 
 class MetricsFile:

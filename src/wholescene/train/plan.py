@@ -14,7 +14,7 @@ from wholescene.models import Segmenter, build_segmenter
 from wholescene.train.contract import RunSettings
 from wholescene.train.frozen import freeze_weights
 from wholescene.train.optim import parameter_groups
-from wholescene.train.probe import probe_step
+from wholescene.train.probe import probe_run
 from wholescene.train.record import flat_settings, settings_hash
 from wholescene.train.rows import check_rows
 from wholescene.train.runtime import find_ranks
@@ -88,7 +88,7 @@ def plan(config: RunSettings, dataset: Dataset | str | Path) -> TrainPlan:
     freeze_weights(model, config.train.freeze)
     world = find_ranks().world
     rows = config.parallel.rows
-    check_rows(config, model, world)
+    check_rows(config, world)
     num_ranks = world if world > 1 else config.train.devices * rows
     per_batch = config.data.batch_size * (num_ranks // rows)
     per_step = per_batch * config.optim.accumulate
@@ -121,13 +121,7 @@ def _scenes(config: RunSettings, parts: RunParts) -> dict[str, int]:
 def _memory(config: RunSettings, parts: RunParts, model: Segmenter) -> int | None:
     patch = largest_patch(config, parts)
     patch = Size(-(-patch.height // config.parallel.rows), patch.width)
-    probe = probe_step(
-        model,
-        batch_size=config.data.batch_size,
-        patch=patch,
-        freeze=config.train.freeze,
-        freeze_norm=config.train.freeze_norm,
-    )
+    probe = probe_run(model, config, patch)
     if probe is None:
         return None
     states = 1 if config.optim.name == "sgd" else 2

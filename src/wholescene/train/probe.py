@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from wholescene.geometry import Size
 from wholescene.models import Segmenter
+from wholescene.train.contract import RunSettings
 from wholescene.train.frozen import Freeze, FreezeNorm, freeze_weights, resting_parts
 
-__all__ = ["StepProbe", "probe_step"]
+__all__ = ["StepProbe", "probe_run", "probe_step"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,17 @@ class StepProbe:
     num_trained: int
     unreached: tuple[str, ...]
     activation_bytes: int
+
+
+def probe_run(model: Segmenter, config: RunSettings, patch: Size) -> StepProbe | None:
+    """Run forward and backward of a run on shapes only; see :func:`probe_step`."""
+    return probe_step(
+        model,
+        batch_size=config.data.batch_size,
+        patch=patch,
+        freeze=config.train.freeze,
+        freeze_norm=config.train.freeze_norm,
+    )
 
 
 def probe_step(

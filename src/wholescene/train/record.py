@@ -11,15 +11,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from wholescene import __version__
 from wholescene.errors import ResumeError
+from wholescene.train.contract import LearnSettings
 from wholescene.yamlfile import read_yaml, write_yaml
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = [
     "CONFIG_FILE",
@@ -28,6 +33,8 @@ __all__ = [
     "check_same_run",
     "flat_settings",
     "package_commit",
+    "plain_facts",
+    "provenance_of",
     "settings_hash",
     "write_config",
     "write_environment",
@@ -155,6 +162,26 @@ def package_commit() -> str | None:
         return None
     commit = ask("rev-parse", "HEAD")
     return f"{commit}+changes" if commit and ask("status", "--porcelain", "--", "..") else commit
+
+
+def provenance_of(config: LearnSettings, dataset: str, step: int) -> dict[str, Any]:
+    """Where the weights of a run come from, for the model file."""
+    return {
+        "dataset": dataset,
+        "run": config.name,
+        "config_hash": settings_hash(config),
+        "commit": package_commit(),
+        "version": __version__,
+        "seed": config.train.seed,
+        "step": step,
+        "steps": config.train.steps,
+    }
+
+
+def plain_facts(result: DataclassInstance) -> dict[str, Any]:
+    """A result as plain values, for ``--json``."""
+    facts = asdict(result)
+    return {key: str(value) if isinstance(value, Path) else value for key, value in facts.items()}
 
 
 def _portable(value: Any) -> Any:

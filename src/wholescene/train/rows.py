@@ -12,19 +12,18 @@ from torch import Tensor, nn
 from wholescene.data import Batch
 from wholescene.errors import ConfigError
 from wholescene.losses import CombinedLoss
-from wholescene.models import Segmenter
+from wholescene.models import DECODERS, Segmenter
 from wholescene.spatial import SceneSums, Shard, equal_cuts, run_sharded
 from wholescene.train.contract import RunSettings
 
 __all__ = ["SharedRows", "check_rows", "may_lack_rows"]
 
 
-def check_rows(config: RunSettings, model: Segmenter, world: int) -> None:
+def check_rows(config: RunSettings, world: int) -> None:
     """Refuse what cannot be trained in rows, before anything is started.
 
     Args:
         config: The run.
-        model: Its network.
         world: Processes that torchrun or srun started; 1 if none did.
 
     Raises:
@@ -43,7 +42,7 @@ def check_rows(config: RunSettings, model: Segmenter, world: int) -> None:
             f"parallel.rows = {rows} trains in float32 only, not {config.train.precision!r}; "
             "unset train.precision, or set parallel.rows: 1"
         )
-    if model.decoder.has_own_loss:
+    if DECODERS[config.model.decoder].has_own_loss:
         raise ConfigError(
             f"decoder {config.model.decoder!r} has a loss of its own, which parallel.rows = {rows} "
             "cannot share out; choose another decoder, or set parallel.rows: 1"

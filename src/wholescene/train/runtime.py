@@ -21,6 +21,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from wholescene.errors import ConfigError
+from wholescene.launch import launched
 from wholescene.train.checkpoint import AtomicCheckpointIO
 from wholescene.train.progress import Notice, TrainProgress
 from wholescene.train.settings import OptimSettings, TrainSettings
@@ -68,9 +69,7 @@ class Ranks:
 def find_ranks() -> Ranks:
     """Look whether torchrun or srun started this process as one of several."""
     if TorchElasticEnvironment.detect():
-        return Ranks(
-            int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), TorchElasticEnvironment()
-        )
+        return Ranks(*launched(), TorchElasticEnvironment())
     world = int(os.environ.get("SLURM_NTASKS", "1"))
     if world > 1 and SLURMEnvironment.detect():
         return Ranks(int(os.environ["SLURM_PROCID"]), world, SLURMEnvironment(auto_requeue=False))

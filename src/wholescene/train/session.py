@@ -14,7 +14,7 @@ from wholescene.train.frozen import freeze_weights
 from wholescene.train.keeper import Pace, RunKeeper
 from wholescene.train.metrics import metric_columns
 from wholescene.train.module import SegmentationModule
-from wholescene.train.probe import probe_step
+from wholescene.train.probe import probe_run
 from wholescene.train.progress import Notice, TrainProgress
 from wholescene.train.rows import SharedRows, may_lack_rows
 from wholescene.train.runtime import (
@@ -59,7 +59,7 @@ def train_rank(
     start: int,
     progress: TrainProgress | None,
     *,
-    model: Segmenter | None = None,
+    built: Segmenter | None = None,
 ) -> Outcome:
     """Train in this process, alone or as one of several.
 
@@ -69,17 +69,17 @@ def train_rank(
         out: Run directory.
         start: Step to continue from; 0 begins.
         progress: Receives messages, on rank 0.
-        model: Network to begin with; ``None`` builds it.
+        built: Network to begin with; ``None`` builds it.
 
     Raises:
         KeyboardInterrupt: If a second SIGINT came.
     """
-    if model is None:
-        model = (
-            build_segmenter(parts.spec)
-            if start
-            else initial_model(parts.spec, config.model, config.train)[0]
-        )
+    if built is not None:
+        model = built
+    elif start:
+        model = build_segmenter(parts.spec)
+    else:
+        model, _ = initial_model(parts.spec, config.model, config.train)
     freeze_weights(model, config.train.freeze)
     ranks = find_ranks()
     progress = progress if ranks.rank == 0 else None
@@ -191,14 +191,7 @@ def _freeze_unreached(
     model: Segmenter, config: RunSettings, parts: RunParts, progress: TrainProgress | None
 ) -> bool:
     """Freeze weights no step can reach, which DDP would wait for; ``False`` if none can be told."""
-    patch = largest_patch(config, parts)
-    probe = probe_step(
-        model,
-        batch_size=config.data.batch_size,
-        patch=patch,
-        freeze=config.train.freeze,
-        freeze_norm=config.train.freeze_norm,
-    )
+    probe = probe_run(model, config, largest_patch(config, parts))
     if probe is None:
         return False
     for name in probe.unreached:
