@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 
 import pytest
 import torch
 from tiny_pool import MakeConfig
 
-from wholescene.datasets import Dataset
+from wholescene.datasets import Dataset, SceneRecord
 from wholescene.errors import ConfigError, DatasetError
+from wholescene.pretrain.packed import PackedRecords
 from wholescene.pretrain.pool import PoolDataModule
 from wholescene.pretrain.probe import (
     LabelledWindows,
@@ -35,6 +38,32 @@ def test_windows_are_the_normalised_pixels_of_the_scene(
             pixels = reader.read(patch.window)
         expected = (torch.from_numpy(pixels.values).float() - 120) / 35
         torch.testing.assert_close(data.windows.read(number), expected)
+
+
+def test_packed_records_are_the_records(pool: Dataset, tmp_path: Path) -> None:
+    odd = SceneRecord(
+        id="Ünïcode 1",
+        split="pool",
+        files={"red": (tmp_path / "a b.tif",), "nir": (Path("c"),) * 2},
+    )
+    packed = PackedRecords([*pool.scenes, odd])
+    assert len(packed) == len(pool.scenes) + 1
+    assert packed[len(packed) - 1] == odd
+    assert [packed[i].files for i in range(len(pool.scenes))] == [s.files for s in pool.scenes]
+    with pytest.raises(IndexError, match="scene 99 of"):
+        packed[99]
+
+
+def test_workers_are_sent_no_list_of_scenes(
+    make_pretrain_config: MakeConfig, pool: Dataset
+) -> None:
+    settings = make_pretrain_config(data={"draw": "scene"}).data
+    many = replace(pool, scenes=pool.scenes * 5000)
+    few, lots = (
+        len(ForkingPickler.dumps(PoolDataModule(settings, given, mean=MEAN, std=STD).windows))
+        for given in (pool, many)
+    )
+    assert lots < few + 1000
 
 
 def test_batches_go_on_where_a_run_was_resumed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from functools import partial
 from typing import TypeVar
@@ -61,3 +62,5 @@ def _start_worker(worker: int, *, cache_mb: int) -> None:
     # Ctrl-C reaches every process of the terminal; the training process alone decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cap_gdal_cache(cache_mb)
+    # What came from the training process is left alone by the collector, so its pages stay shared.
+    gc.freeze()

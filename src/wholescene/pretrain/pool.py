@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypedDict
 
 import torch
@@ -21,6 +22,7 @@ from wholescene.datasets import Dataset, SceneRecord
 from wholescene.errors import DatasetError
 from wholescene.geometry import Size, Window
 from wholescene.models import normalise
+from wholescene.pretrain.packed import PackedRecords
 from wholescene.pretrain.settings import PoolSettings
 from wholescene.raster.read import SceneReader
 
@@ -54,7 +56,9 @@ class PoolImages:
     """
 
     def __init__(self, dataset: Dataset, records: Sequence[SceneRecord], num_bands: int) -> None:
-        self.dataset, self.records, self.num_bands = dataset, tuple(records), num_bands
+        # Workers get this object: its records are shared, and the table stays behind.
+        self.dataset, self.num_bands = replace(dataset, scenes=()), num_bands
+        self.records = PackedRecords(records)
         self._open: OrderedDict[int, SceneReader] = OrderedDict()
 
     def get(self, scene: int) -> SceneReader:
