@@ -1,3 +1,4 @@
+import gc
 import pickle
 import signal
 from pathlib import Path
@@ -248,13 +249,15 @@ def test_bands_can_be_chosen(coordinates: Dataset) -> None:
     assert torch.equal(image, image[:, :, :1].expand_as(image))
 
 
-def test_workers_leave_ctrl_c_to_the_trainer() -> None:
+def test_workers_leave_ctrl_c_and_old_objects_to_the_trainer() -> None:
     before = signal.getsignal(signal.SIGINT)
     try:
         _start_worker(0, cache_mb=64)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert gc.get_freeze_count() > 0
     finally:
         signal.signal(signal.SIGINT, before)
+        gc.unfreeze()
 
 
 def test_the_cache_is_shared_by_the_readers_of_a_machine() -> None:
