@@ -83,3 +83,24 @@ def test_encoder_factor_scales_the_encoder_alone() -> None:
         "decoder.decay": 0.5,
         "decoder.plain": 0.5,
     }
+
+
+def test_lars_scales_each_weight_to_its_norm() -> None:
+    """You et al. 2017: step = lr * 0.001 |w| / (|g| + decay |w|) * (g + decay w)."""
+    model = tiny_segmenter()
+    optimizer = build_optimizer(
+        model, OptimSettings(name="lars", lr=2.0, momentum=0.0, weight_decay=0.1)
+    )
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    optimizer.step()
+    for name, value in model.named_parameters():
+        start, grad = before[name], value.grad
+        assert grad is not None
+        step = 2.0 * grad
+        if value.ndim > 1:
+            share = 0.001 * start.norm() / (grad.norm() + 0.1 * start.norm())
+            step = 2.0 * share * (grad + 0.1 * start)
+        torch.testing.assert_close(value.detach(), start - step, msg=name)

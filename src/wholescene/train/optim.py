@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 import torch
+from timm.optim.lars import Lars
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -58,6 +59,8 @@ def make_optimizer(groups: Sequence[ParameterGroup], settings: OptimSettings) ->
             return Adam(plain, lr=settings.lr, betas=settings.betas)
         case "sgd":
             return SGD(plain, lr=settings.lr, momentum=settings.momentum)
+        case "lars":  # what does not decay is not scaled either
+            return Lars(plain, lr=settings.lr, momentum=settings.momentum)
 
 
 def parameter_groups(model: Segmenter, settings: OptimSettings) -> list[ParameterGroup]:

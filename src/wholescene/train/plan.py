@@ -124,7 +124,7 @@ def _memory(config: RunSettings, parts: RunParts, model: Segmenter) -> int | Non
     probe = probe_run(model, config, patch)
     if probe is None:
         return None
-    states = 1 if config.optim.name == "sgd" else 2
+    states = 2 if config.optim.name.startswith("adam") else 1
     kept = probe.num_parameters * (2 if config.train.ema is not None else 1)
     moved = probe.num_trained * (1 + states)  # gradients, and what the optimiser remembers
     halved = 1 if config.train.precision == "float32" else 2

@@ -19,8 +19,9 @@ class OptimSettings(BaseModel):
 
     model_config = _STRICT
 
-    name: Literal["adamw", "adam", "sgd"] = "adamw"
-    """Optimiser; ``adam`` adds the weight decay to the gradient, as older recipes do."""
+    name: Literal["adamw", "adam", "sgd", "lars"] = "adamw"
+    """Optimiser; ``adam`` adds the weight decay to the gradient, as older recipes do; ``lars``
+    scales each weight's step to its norm, for the large batches of self-supervision."""
     lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     """Learning rate at the end of the warm-up."""
     weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False)
@@ -30,7 +31,7 @@ class OptimSettings(BaseModel):
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of the running means of AdamW and Adam."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Momentum of SGD."""
+    """Momentum of SGD and LARS."""
     encoder_lr_factor: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Learning rate of the encoder, as a factor of ``lr``."""
     layer_decay: float | None = Field(default=None, gt=0, lt=1)
