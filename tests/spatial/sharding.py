@@ -49,6 +49,7 @@ def compare(
     shape: Sequence[int],
     cuts: Sequence[int],
     output: str | int | None = None,
+    segments: int = 1,
 ) -> dict[str, Any]:
     """Differences between the whole forward and backward and the sharded ones.
 
@@ -64,7 +65,8 @@ def compare(
     weights = scene(expected.shape, seed=1)
     (expected * weights).sum().backward()
     rows = image[:, :, start:stop].clone().requires_grad_()
-    found = spatial.run_sharded(module, spatial.Shard(rows, start, shape[2], group), output=output)
+    shard = spatial.Shard(rows, start, shape[2], group)
+    found = spatial.run_sharded(module, shard, output=output, segments=segments)
     end = found.start + found.local.shape[2]
     (found.local * weights[:, :, found.start : end]).sum().backward()
     spatial.reduce_gradients(module, group)

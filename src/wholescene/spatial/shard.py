@@ -88,6 +88,7 @@ def run_sharded(
     *,
     output: Output = None,
     strict: bool = False,
+    segments: int = 1,
     progress: Progress | None = None,
 ) -> ShardedOutput:
     """Run a network over a scene whose rows are on many ranks: the same numbers as on one.
@@ -104,27 +105,30 @@ def run_sharded(
         shard: This rank's rows.
         output: Picks from a module that returns a dict, tuple or object.
         strict: Refuse layers without a rule, which every rank would compute whole.
+        segments: Activation checkpointing: parts of the network, of about equal memory, that keep
+            only their ends for the way back and are computed again there; 1 keeps everything.
+            About the square root of its layers takes least memory.
         progress: Called with operators done and in all.
 
     Raises:
-        InputError: If the shards do not make up one scene.
+        InputError: If the shards do not make up one scene, or ``segments`` is below 1.
         RankError: If another rank fails.
         UnsupportedError: If the module cannot be traced, or ``strict`` refuses a layer.
     """
     wire = Wire(_group(shard))
     found, trouble = None, None
     try:
-        _check(shard)
+        _check(shard, segments)
         found = _network(module, _scene_shape(shard), shard.local_rows.dtype, output, strict=strict)
     except WholesceneError as error:
         trouble = error
     cuts, seed, learns = _meet(shard, trouble, wire, module)
     assert found is not None
-    if wire.size == 1:
+    if wire.size == 1 and segments == 1:
         result = pick(module(shard.local_rows), output)
         return ShardedOutput(result, 0, result.shape[2], wire, (0, result.shape[2]))
     dealt = found.dealt(cuts, wire.rank, learns_image=learns)
-    local = ShardedRun(dealt, wire, seed, progress)(shard.local_rows)
+    local = ShardedRun(dealt, wire, seed, segments, progress)(shard.local_rows)
     _count_batches(module)
     height = found.staging.graph.values[found.staging.graph.output].shape[2]
     ends = proportional(cuts, height)
@@ -245,8 +249,10 @@ def _scene_shape(shard: Shard) -> tuple[int, ...]:
     return batch, channels, shard.height, width
 
 
-def _check(shard: Shard) -> None:
+def _check(shard: Shard, segments: int) -> None:
     rows = shard.local_rows
+    if segments < 1:
+        raise InputError(f"segments = {segments} must be 1 or more; 1 keeps everything")
     if rows.dim() != 4:
         raise InputError(f"local_rows of shape {tuple(rows.shape)} is not (B, C, h, W)")
     if shard.height < 1 or not 0 <= shard.start <= shard.start + rows.shape[2] <= shard.height:

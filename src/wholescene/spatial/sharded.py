@@ -22,6 +22,7 @@ from wholescene.spatial.rules import Local, Reduction
 from wholescene.spatial.rules.base import arguments_of
 from wholescene.spatial.rules.window import JOINED_ARGUMENTS
 from wholescene.spatial.scene_norm import scene_batch_norm
+from wholescene.spatial.segments import cut_segments, repeatable
 from wholescene.spatial.staging import Kind
 from wholescene.spatial.wire import Wire
 
@@ -39,22 +40,31 @@ class ShardedRun:
         dealt: The network.
         wire: The ranks.
         seed: Of all random numbers of this pass, the same on every rank.
+        segments: Parts that keep only their ends and are computed again on the way back; 1 keeps
+            everything.
         progress: Called with operators done and in all.
     """
 
     def __init__(
-        self, dealt: Deal, wire: Wire, seed: int, progress: Progress | None = None
+        self,
+        dealt: Deal,
+        wire: Wire,
+        seed: int,
+        segments: int = 1,
+        progress: Progress | None = None,
     ) -> None:
-        self.progress = progress
+        self.segments, self.progress = segments, progress
         self.dealt, self.wire, self.seed = dealt, wire, seed
         self.graph, self.stages = dealt.staging.graph, dealt.staging.stages
         self.held: dict[int, Tensor] = {}
         self.whole: dict[int, Tensor] = {}
+        self.places = {task.value.index: place for place, task in enumerate(dealt.tasks)}
         self.last = {ref: task.value.index for task in dealt.tasks for ref in task.value.refs()}
         scene, size = dealt.cuts[self.graph.image], self.graph.values[self.graph.output].shape[2]
         assert scene is not None
         self.rows = rows_of(proportional(scene, size), wire.rank)
         self.trouble: str | None = None
+        self.is_repeated = False
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Compute this rank's rows of the result.
@@ -66,21 +76,48 @@ class ShardedRun:
         self.token = new_token(rows.device, learns=learns)
         if not rows.shape[2]:  # so that there is a gradient, of no rows
             self.token = self.token + rows.sum()
-        self.held = {
+        constants = {
             value.index: value.constant for value in self.graph.values if value.constant is not None
         }
-        self.held[self.graph.image] = rows
-        for done, task in enumerate(self.dealt.tasks):
-            if self.progress is not None:
-                self.progress(done, len(self.dealt.tasks))
+        self.held = {**constants, self.graph.image: rows}
+        tasks = self.dealt.tasks
+        if learns and self.segments > 1:
+            for part in cut_segments(tasks, self.segments):
+                self._advance_again(part, constants)
+        else:
+            self._advance(tasks)
+        result = self._own_rows(self.held[self.graph.output])
+        self.wire.agree(self.trouble)
+        self.is_repeated = True
+        return anchored(result, self.token)
+
+    def _advance(self, tasks: Sequence[Task]) -> None:
+        """Compute operators one after the other."""
+        for task in tasks:
+            if self.progress is not None and not self.is_repeated:
+                self.progress(self.places[task.value.index], len(self.places))
             self.held[task.value.index] = self._run(task)
             for ref in task.value.refs():
                 if self.last[ref] == task.value.index and ref != self.graph.output:
                     self.held.pop(ref, None)
                     self.whole.pop(ref, None)
-        result = self._own_rows(self.held[self.graph.output])
-        self.wire.agree(self.trouble)
-        return anchored(result, self.token)
+
+    def _advance_again(self, tasks: Sequence[Task], constants: dict[int, Tensor]) -> None:
+        """Compute operators, and once more when their gradients are wanted."""
+        before = [ref for ref in self.held if ref not in constants]
+        after: list[int] = []
+
+        def step(token: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+            self.token, self.whole = token, {}
+            self.held = {**constants, **dict(zip(before, tensors, strict=True))}
+            self._advance(tasks)
+            if self.is_repeated and self.trouble is not None:
+                raise RankError(f"on the way back: {self.trouble}")
+            after[:] = [ref for ref in self.held if ref not in constants]
+            return self.token, *(self.held[ref] for ref in after)
+
+        self.token, *results = repeatable(step, self.token, [self.held[ref] for ref in before])
+        self.held = {**constants, **dict(zip(after, results, strict=True))}
 
     def _own_rows(self, result: Tensor) -> Tensor:
         """This rank's rows of the result."""
@@ -241,7 +278,7 @@ class ShardedRun:
 
         x, mean, var = of("input"), of("mean"), of("var")
         assert x is not None
-        running = None if mean is None or var is None else (mean, var)
+        running = None if mean is None or var is None or self.is_repeated else (mean, var)
         result, self.token = scene_batch_norm(
             x, of("weight"), of("bias"), running, named["momentum"], named["eps"],
             self.wire, self.token,
