@@ -67,7 +67,7 @@ class Row:
 
 def row_of(name: str) -> Row:
     """One network, now or from before."""
-    kept = WORK / f"{re.sub('[^A-Za-z0-9]+', '-', name)}.json"
+    kept = WORK / f"{re.sub('[^A-Za-z0-9+]+', '-', name)}.json"
     if not kept.is_file():
         WORK.mkdir(parents=True, exist_ok=True)
         found = asdict(compare(name))

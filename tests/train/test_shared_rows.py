@@ -71,6 +71,14 @@ def test_weights_do_not_depend_on_the_number_of_rows(
         assert losses == pytest.approx(plain, rel=1e-4)
 
 
+def test_segments_change_nothing(make_config: MakeConfig, scenes: Dataset, tmp_path: Path) -> None:
+    for segments in (1, 3):
+        config = config_for(make_config, scenes, parallel={"segments": segments})
+        fit(config, scenes, tmp_path / str(segments))
+    for name, tensor in learned(tmp_path / "3").items():
+        torch.testing.assert_close(tensor, learned(tmp_path / "1")[name], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_with_other_rows(
     make_config: MakeConfig, scenes: Dataset, tmp_path: Path
@@ -88,7 +96,8 @@ def test_a_run_goes_on_with_other_rows(
 
     with pytest.raises(StopError):
         fit(short, scenes, run, progress=stop)
-    fit(config_for(make_config, scenes, parallel={"rows": 2}), scenes, run, resume=True)
+    other = config_for(make_config, scenes, parallel={"rows": 2, "segments": 3})
+    fit(other, scenes, run, resume=True)
     for name, tensor in learned(run).items():
         torch.testing.assert_close(tensor, learned(tmp_path / "whole")[name], rtol=1e-4, atol=1e-5)
 
@@ -137,15 +146,19 @@ def test_rows_and_batches_at_once(make_config: MakeConfig, scenes: Dataset, tmp_
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"train": {"precision": "bfloat16"}}, "trains in float32 only"),
+        ({"train": {"precision": "bfloat16"}}, "rows = 2 trains in float32 only"),
         ({"model": {"decoder": "pointrend", "decoder_options": {}}}, "has a loss of its own"),
+        (
+            {"train": {"precision": "bfloat16"}, "parallel": {"rows": 1, "segments": 4}},
+            r"parallel\.segments = 4 trains in float32 only",
+        ),
     ],
-    ids=["precision", "decoder"],
+    ids=["precision", "decoder", "segments"],
 )
 def test_what_cannot_be_shared_is_refused(
     make_config: MakeConfig, scenes: Dataset, sections: dict[str, Any], message: str
 ) -> None:
-    config = config_for(make_config, scenes, parallel={"rows": 2}, **sections)
+    config = config_for(make_config, scenes, **{"parallel": {"rows": 2}, **sections})
     with pytest.raises(ConfigError, match=message):
         plan(config, scenes)
 

@@ -249,6 +249,11 @@ class ShardedRun:
     def _plainly(self, task: Task, tensors: list[Tensor]) -> Tensor:
         """The operator itself, the same on every rank."""
         of = dict(zip(task.value.refs(), tensors, strict=True))
+        if self.is_repeated and task.value.op is aten.batch_norm.default:
+            named = arguments_of(task.value, NORM)
+            for moved in (named["mean"], named["var"]):  # they have moved the first time
+                if moved is not None:
+                    of[moved.index] = of[moved.index].clone()
         if not is_random(task.value.op, task.value.args, task.value.kwargs):
             return run_op(task.value, of.__getitem__)
         devices = [self.token.device] if self.token.is_cuda else []

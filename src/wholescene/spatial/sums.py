@@ -18,10 +18,10 @@ class SceneSums(Sums):
     """Sums over all ranks; every rank then has the same loss, and its own part of the gradient.
 
     Args:
-        group: The ranks that share the scene.
+        group: The ranks that share the scene; ``None`` for this process alone.
     """
 
-    def __init__(self, group: dist.ProcessGroup) -> None:
+    def __init__(self, group: dist.ProcessGroup | None) -> None:
         self.wire = Wire(group)
 
     def total(self, part: Tensor) -> Tensor:

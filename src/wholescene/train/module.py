@@ -42,7 +42,8 @@ class SegmentationModule(LightningModule):
         ema: Average the weights; ``None``: do not.
         freeze: Part of the network that stays as it is, in evaluation mode.
         freeze_norm: Part of the network whose batch norms stay in evaluation mode.
-        rows: The processes that share each sample; ``None`` if none do.
+        rows: The processes that share each sample, or what computes it in segments; ``None``
+            computes it at once.
     """
 
     def __init__(

@@ -52,6 +52,7 @@ FREE_KEYS = frozenset(
         "data.num_workers",
         "name",
         "parallel.rows",
+        "parallel.segments",
         "train.checkpoint_every",
         "train.device",
         "train.init_from",

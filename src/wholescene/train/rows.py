@@ -27,11 +27,13 @@ def check_rows(config: RunSettings, world: int) -> None:
         world: Processes that torchrun or srun started; 1 if none did.
 
     Raises:
-        ConfigError: If a setting does not go with ``parallel.rows``.
+        ConfigError: If a setting does not go with ``parallel.rows`` or ``parallel.segments``.
     """
     rows = config.parallel.rows
-    if rows == 1:
+    if rows == config.parallel.segments == 1:
         return
+    setting = "parallel.rows" if rows > 1 else "parallel.segments"
+    value = config.parallel.rows if rows > 1 else config.parallel.segments
     if world > 1 and world % rows:
         raise ConfigError(
             f"parallel.rows = {rows} does not divide the {world} processes that were started; "
@@ -39,18 +41,18 @@ def check_rows(config: RunSettings, world: int) -> None:
         )
     if config.train.precision != "float32":
         raise ConfigError(
-            f"parallel.rows = {rows} trains in float32 only, not {config.train.precision!r}; "
-            "unset train.precision, or set parallel.rows: 1"
+            f"{setting} = {value} trains in float32 only, not {config.train.precision!r}; "
+            f"unset train.precision, or set {setting}: 1"
         )
     if DECODERS[config.model.decoder].has_own_loss:
         raise ConfigError(
-            f"decoder {config.model.decoder!r} has a loss of its own, which parallel.rows = {rows} "
-            "cannot share out; choose another decoder, or set parallel.rows: 1"
+            f"decoder {config.model.decoder!r} has a loss of its own, which {setting} = {value} "
+            f"cannot share out; choose another decoder, or set {setting}: 1"
         )
     if config.model.refine is not None:
         raise ConfigError(
-            f"model.refine chooses windows of the whole scene, which parallel.rows = {rows} cannot "
-            "share out; set parallel.rows: 1"
+            f"model.refine chooses windows of the whole scene, which {setting} = {value} cannot "
+            f"share out; set {setting}: 1"
         )
 
 
@@ -70,16 +72,19 @@ class SharedRows:
 
     Args:
         rows: How many they are; consecutive ranks share.
+        segments: Parts of the network that are computed again on the way back; 1 keeps all.
         model: Network to train.
     """
 
-    def __init__(self, rows: int, model: Segmenter) -> None:
-        self.rows = rows
+    def __init__(self, rows: int, segments: int, model: Segmenter) -> None:
+        self.rows, self.segments = rows, segments
         self._heads = _Heads(model)
         self._group: dist.ProcessGroup | None = None
 
     def join(self, rank: int, world: int) -> None:
         """Find the others; every process of the run calls it."""
+        if world == 1:
+            return
         for first in range(0, world, self.rows):
             group = dist.new_group(list(range(first, first + self.rows)))
             if first <= rank < first + self.rows:
@@ -90,13 +95,13 @@ class SharedRows:
 
         They are made larger by the number of rows, because processes average theirs.
         """
-        assert self._group is not None
         image, label = batch["image"], batch["label"]
-        height, place = image.shape[2], dist.get_rank(self._group)
+        height = image.shape[2]
+        place = 0 if self._group is None else dist.get_rank(self._group)
         start, stop = equal_cuts(height, self.rows)[place:][:2]
         shard = Shard(image[:, :, start:stop], start, height, self._group)
         self._heads.training = self._heads.model.training
-        joined = run_sharded(self._heads, shard).local
+        joined = run_sharded(self._heads, shard, segments=self.segments).local
         outputs = self._heads.apart(joined)
         found: Tensor = loss(outputs, label[:, start:stop], SceneSums(self._group))
         return _Enlarged.apply(found, self.rows)  # type: ignore[no-any-return]

@@ -83,7 +83,7 @@ def train_rank(
     freeze_weights(model, config.train.freeze)
     ranks = find_ranks()
     progress = progress if ranks.rank == 0 else None
-    rows = config.parallel.rows
+    rows, segments = config.parallel.rows, config.parallel.segments
     height = smallest_height(config, parts)
     find_unused = not _freeze_unreached(model, config, parts, progress)
     find_unused = find_unused or may_lack_rows(rows, model.stride, height)
@@ -96,7 +96,7 @@ def train_rank(
         ema=config.train.ema,
         freeze=config.train.freeze,
         freeze_norm=config.train.freeze_norm,
-        rows=SharedRows(rows, model) if rows > 1 else None,
+        rows=SharedRows(rows, segments, model) if max(rows, segments) > 1 else None,
     )
     keeper = _keeper(config, parts, out, progress)
     return run_module(

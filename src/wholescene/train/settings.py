@@ -77,6 +77,9 @@ class ParallelSettings(BaseModel):
     rows: int = Field(default=1, ge=1, le=1024)
     """Processes, one device each, that share every sample: each has some of its rows, and together
     they compute what one would. Weights, checkpoints and results do not depend on it."""
+    segments: int = Field(default=1, ge=1, le=1024)
+    """Activation checkpointing: parts of the network that keep only their ends in a step and are
+    computed again on the way back, for less memory and about a third more time; 1 keeps all."""
 
 
 class TrainSettings(BaseModel):
