@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,7 @@ from ranks import together
 from sharding import compare
 from torch import nn
 
+from wholescene.spatial import Shard, reduce_gradients, run_sharded
 from wholescene.spatial.capture import capture
 from wholescene.spatial.deal import Deal, deal
 from wholescene.spatial.graph import Graph
@@ -90,6 +92,34 @@ def test_usual_cuts_need_no_copy_of_all_rows() -> None:
         for rank in range(2):
             (task,) = _dealt(name, 16, rank).tasks
             assert task.edges is not None, name
+
+
+def cast_differs(group: dist.ProcessGroup) -> list[float]:
+    """Relative differences of result and gradients under autocast."""
+    torch.manual_seed(0)
+    first = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+    last = nn.Conv2d(8, 2, 3, padding=1)
+    module = nn.Sequential(first, nn.BatchNorm2d(8), nn.ReLU(), last)
+    whole, rank = copy.deepcopy(module), dist.get_rank(group)
+    image = torch.randn(1, 3, 32, 24)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = whole(image)
+        expected.float().square().sum().backward()
+        shard = Shard(image[:, :, 16 * rank : 16 * (rank + 1)], 16 * rank, 32, group)
+        found = run_sharded(module, shard)
+        found.local.float().square().sum().backward()
+    reduce_gradients(module, group)
+    pairs = [(found.gather().detach(), expected.detach())]
+    pairs += [
+        (p.grad, q.grad) for p, q in zip(module.parameters(), whole.parameters(), strict=True)
+    ]  # type: ignore[misc]
+    return [float((a.float() - b.float()).norm() / b.float().norm()) for a, b in pairs]
+
+
+def test_autocast_over_ranks() -> None:
+    for found in together(2, cast_differs):
+        assert isinstance(found, list), found
+        assert max(found) < 0.05
 
 
 def test_few_rows_of_many_channels_are_copied() -> None:

@@ -65,6 +65,7 @@ class ShardedRun:
         self.rows = rows_of(proportional(scene, size), wire.rank)
         self.trouble: str | None = None
         self.is_repeated = False
+        self.casts = False
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Compute this rank's rows of the result.
@@ -74,6 +75,8 @@ class ShardedRun:
         """
         learns = torch.is_grad_enabled() and any(self.dealt.learns)
         self.token = new_token(rows.device, learns=learns)
+        # Autocast chooses types operator by operator, on the way back too.
+        self.casts = torch.is_autocast_enabled(rows.device.type)
         if not rows.shape[2]:  # so that there is a gradient, of no rows
             self.token = self.token + rows.sum()
         constants = {
@@ -137,7 +140,7 @@ class ShardedRun:
 
     def _run(self, task: Task) -> Tensor:
         """Exchange what the task takes, then compute; after trouble, only exchange."""
-        if task.edges is not None and self.trouble is None:
+        if task.edges is not None and self.trouble is None and not self.casts:
             return self._convolve(task, task.edges)
         inputs = [self._take(argument, len(task.pieces)) for argument in task.arguments]
         if task.value.op is aten.batch_norm.default and task.cuts is not None:
