@@ -61,6 +61,7 @@ class Wire:
             with _awaiting():
                 for work in works:
                     work.wait()
+            whole.clear()  # held until here: it was being sent
             return taken
 
         return wait
