@@ -72,11 +72,11 @@ class SharedRows:
 
     Args:
         rows: How many they are; consecutive ranks share.
-        segments: Parts of the network that are computed again on the way back; 1 keeps all.
         model: Network to train.
+        segments: Parts of it that are computed again on the way back; 1 keeps all.
     """
 
-    def __init__(self, rows: int, segments: int, model: Segmenter) -> None:
+    def __init__(self, rows: int, model: Segmenter, *, segments: int = 1) -> None:
         self.rows, self.segments = rows, segments
         self._heads = _Heads(model)
         self._group: dist.ProcessGroup | None = None

@@ -96,7 +96,7 @@ def train_rank(
         ema=config.train.ema,
         freeze=config.train.freeze,
         freeze_norm=config.train.freeze_norm,
-        rows=SharedRows(rows, segments, model) if max(rows, segments) > 1 else None,
+        rows=SharedRows(rows, model, segments=segments) if max(rows, segments) > 1 else None,
     )
     keeper = _keeper(config, parts, out, progress)
     return run_module(
