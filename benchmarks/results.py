@@ -53,7 +53,7 @@ class Result(BaseModel):
     hardware: Hardware
     versions: dict[str, str]
     """Versions of Python, GDAL and the libraries that were there."""
-    seconds: float = Field(gt=0)
+    seconds: float = Field(ge=0)
     """Length of the whole run."""
     data: dict[str, Any] = Field(min_length=1)
     """What was measured, with its settings."""
