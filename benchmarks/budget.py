@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +16,38 @@ from wholescene.raster.aside import written_aside
 from wholescene.train.optim import build_optimizer
 from wholescene.train.setup import EndlessBatches, prepare_run
 
-__all__ = ["paces", "spread", "training_steps"]
+__all__ = ["kept", "paces", "spread", "training_steps"]
 
 PACE_STEPS = 10
 
 
-def paces(configs: Mapping[str, RunConfig], dataset: Dataset, kept: Path) -> dict[str, float]:
+def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a JSON file holds, made and written first where it is missing."""
+    if not path.is_file():
+        found = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_aside(path) as part:
+            part.write_text(json.dumps(found), encoding="utf-8")
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def paces(configs: Mapping[str, RunConfig], dataset: Dataset, path: Path) -> dict[str, float]:
     """Seconds of a training step of each kind of run, measured once and in turns.
 
     Args:
         configs: A run of each kind; its length does not matter.
         dataset: What it trains on.
-        kept: JSON file of the result, which is read if it is there.
+        path: JSON file of the result, which is read if it is there.
     """
-    if not kept.is_file():
+
+    def measured() -> dict[str, float]:
         steps = {kind: training_steps(config, dataset) for kind, config in configs.items()}
         turns = [{kind: next(each) for kind, each in steps.items()} for _ in range(PACE_STEPS + 2)]
-        found = {
+        return {
             kind: round(statistics.median(turn[kind] for turn in turns[2:]), 4) for kind in configs
         }
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with written_aside(kept) as part:
-            part.write_text(json.dumps(found), encoding="utf-8")
-    return {kind: float(pace) for kind, pace in json.loads(kept.read_text("utf-8")).items()}
+
+    return kept(path, measured)
 
 
 def training_steps(config: RunConfig, dataset: Dataset) -> Iterator[float]:

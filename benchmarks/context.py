@@ -24,14 +24,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from budget import paces, spread
+from budget import kept, paces, spread
 from results import write_result
 
 from wholescene.config import RunConfig, load_config
 from wholescene.datasets import Dataset, load_dataset, store_statistics, synthesize
 from wholescene.evaluate import iou, miou, score_map, total_table
 from wholescene.prediction import predict
-from wholescene.raster.aside import written_aside
 from wholescene.train import fit
 
 CONFIG = Path(__file__).parent.parent / "configs" / "context-synthetic.yaml"
@@ -82,10 +81,13 @@ class Bench:
 
     def cell(self, way: str, seed: int) -> Cell:
         """One way with one seed, now or from before."""
+        found = kept(self.folder(way, seed) / "cell.json", lambda: self.new_cell(way, seed))
+        print(json.dumps(found), flush=True)
+        return found
+
+    def new_cell(self, way: str, seed: int) -> Cell:
+        """Train, map and score."""
         folder = self.folder(way, seed)
-        done = folder / "cell.json"
-        if done.is_file():
-            return dict(json.loads(done.read_text(encoding="utf-8")))
         first = self.train("crops", seed, self.steps("crops", 0.5 if way in SECOND else 1.0))
         seconds, model, steps = first["seconds"], first["model"], [first["steps"]]
         if way in SECOND:
@@ -102,9 +104,6 @@ class Bench:
         classes = zip(self.dataset.classes.names, iou(total), strict=True)
         cell = {"way": way, "seed": seed, "steps": steps, "train_seconds": round(seconds, 1)}
         cell |= {"miou": miou(total), "iou": {name: float(value) for name, value in classes}}
-        with written_aside(done) as part:
-            part.write_text(json.dumps(cell), encoding="utf-8")
-        print(json.dumps(cell), flush=True)
         return cell
 
     def train(self, way: str, seed: int, steps: int) -> dict[str, Any]:
@@ -148,8 +147,8 @@ class Bench:
 
     def pace(self) -> dict[str, float]:
         """Seconds of a training step of each way."""
-        kept = self.work / f"{self.args.seconds:g}" / "pace.json"
-        return paces({way: self._alone(way) for way in WAYS}, self.dataset, kept)
+        path = self.work / f"{self.args.seconds:g}" / "pace.json"
+        return paces({way: self._alone(way) for way in WAYS}, self.dataset, path)
 
     def _alone(self, way: str) -> RunConfig:
         """A run of this kind that needs no first phase."""

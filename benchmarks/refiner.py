@@ -29,14 +29,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from budget import paces, spread
+from budget import kept, paces, spread
 from refiner_data import METRICS, Study, kampala, vehicles
 from results import write_result
 
 from wholescene.config import RunConfig, load_config
 from wholescene.models import load_model
 from wholescene.prediction import predict
-from wholescene.raster.aside import written_aside
 from wholescene.train import fit
 
 WAYS = ("coarse", "refined", "refined warm", "longer", "longer, flips")
@@ -91,10 +90,14 @@ class Bench:
 
     def cell(self, study: Study, way: str, seed: int) -> Cell:
         """One way with one seed, now or from before."""
+        path = self.folder(study, way, seed) / "cell.json"
+        found = kept(path, lambda: self.new_cell(study, way, seed))
+        print(json.dumps(found), flush=True)
+        return found
+
+    def new_cell(self, study: Study, way: str, seed: int) -> Cell:
+        """Train, map and score."""
         folder = self.folder(study, way, seed)
-        done = folder / "cell.json"
-        if done.is_file():
-            return dict(json.loads(done.read_text(encoding="utf-8")))
         trained = self.train(study, way, seed)
         network = load_model(trained["model"])
         maps, seconds = {}, 0.0
@@ -106,11 +109,7 @@ class Bench:
             )
             seconds += result.seconds
         cell = {"study": study.name, "way": way, "seed": seed, **trained}
-        cell |= {"map_seconds": round(seconds, 2), **study.score(maps)}
-        with written_aside(done) as part:
-            part.write_text(json.dumps(cell), encoding="utf-8")
-        print(json.dumps(cell), flush=True)
-        return cell
+        return cell | {"map_seconds": round(seconds, 2), **study.score(maps)}
 
     def train(self, study: Study, way: str, seed: int) -> dict[str, Any]:
         """Train a network, or the rest of one; gives its model, steps and seconds."""
@@ -157,8 +156,8 @@ class Bench:
         """Seconds of a training step; both kinds are measured once, in turns."""
         ways = {"plain": "coarse", "refined": "refined"}
         configs = {name: self.config(study, way, 0, 100) for name, way in ways.items()}
-        kept = self.work / study.name / "pace.json"
-        return paces(configs, study.dataset, kept)[kind]
+        path = self.work / study.name / "pace.json"
+        return paces(configs, study.dataset, path)[kind]
 
 
 def summary(cells: Sequence[Cell]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ Finished networks are kept in ``runs/sharded-equality`` and are not run again.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import time
@@ -21,9 +20,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from budget import kept
 from results import write_result
 
-from wholescene.raster.aside import written_aside
 from wholescene.spatial.capture import capture
 from wholescene.spatial.deal import Deal, Task, deal
 from wholescene.spatial.schedule import simplified
@@ -67,13 +66,8 @@ class Row:
 
 def row_of(name: str) -> Row:
     """One network, now or from before."""
-    kept = WORK / f"{re.sub('[^A-Za-z0-9+]+', '-', name)}.json"
-    if not kept.is_file():
-        WORK.mkdir(parents=True, exist_ok=True)
-        found = asdict(compare(name))
-        with written_aside(kept) as part:
-            part.write_text(json.dumps(found), encoding="utf-8")
-    return Row(**json.loads(kept.read_text(encoding="utf-8")))
+    path = WORK / f"{re.sub('[^A-Za-z0-9+]+', '-', name)}.json"
+    return Row(**kept(path, lambda: asdict(compare(name))))
 
 
 def compare(name: str) -> Row:
