@@ -13,6 +13,7 @@ from wholescene.spatial.regions import (
     copy_region,
     cut_region,
     empty_region,
+    inner_part,
     is_inside,
 )
 from wholescene.spatial.wave import AxisWave
@@ -80,9 +81,7 @@ class Rolling(Source):
         """As for every source."""
         found = []
         for tensor, held in self._pieces():
-            common = [
-                (max(a, c), min(b, d)) for (a, b), (c, d) in zip(held, (rows, cols), strict=True)
-            ]
+            common = inner_part((rows, cols), held)
             if all(first < last for first, last in common):
                 part = cut_region(tensor, self.layout, held, common)
                 found.append((part, common[0], common[1]))

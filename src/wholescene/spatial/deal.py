@@ -11,7 +11,7 @@ from wholescene.spatial.axis import AxisNeed
 from wholescene.spatial.chance import is_random, scene_dropout
 from wholescene.spatial.cuts import Cuts, Route, Span, follow, pieces, proportional, rows_of
 from wholescene.spatial.graph import Value
-from wholescene.spatial.halo import Edges, find_edges
+from wholescene.spatial.halo import CONVOLUTIONS, Edges, find_edges
 from wholescene.spatial.layout import Axis, Layout
 from wholescene.spatial.rules import Needs, image_axes
 from wholescene.spatial.staging import Kind, Stage, Staging
@@ -152,7 +152,9 @@ def _task(value: Value, stage: Stage, scene: Cuts, rank: int, found: Deal) -> Ta
     cuts = _cuts(value, stage, scene, found)
     parts = tuple(tuple(pieces(rows_of(cuts, r), needs)) for r in range(len(cuts) - 1))
     arguments = [_cut(ref, k, stage, found, parts, rank) for k, ref in _numbered(value)]
-    edges = _edges(value, arguments, parts[rank], rank, found)
+    edges = None
+    if value.op in CONVOLUTIONS:
+        edges = _edges(value, arguments, parts[rank], rank, found)
     return Task(value, stage, cuts, parts[rank], tuple(arguments), edges)
 
 
@@ -165,7 +167,7 @@ def _edges(
         return None
     if len(spans) != 1 or len(first.route.wanted[rank]) != 1:
         return None
-    weight = found.staging.graph.values[value.refs()[1]].shape if rest else ()
+    weight = found.staging.graph.values[value.refs()[1]].shape
     return find_edges(value, weight, first.route, spans[0], rank)
 
 

@@ -187,23 +187,22 @@ def begin_regions(x: Tensor, route: Route, wire: Wire) -> Callable[[], list[Tens
     Returns:
         Waits for the rows of others and gives the regions; it must be called.
     """
-    me, layout, (_, width) = wire.rank, route.layout, _scene(route.layout)
-    (cols,) = inner_part([route.cols], [width])
-    wanted = route.wanted[me]
-    regions = [_region(x, route, rows) for rows in wanted]
-
-    def own(rows: Span) -> Tensor:
-        return narrowed(x, layout, (rows_of(route.owned, me), width), (rows, cols))
-
-    def into(i: int, rows: Span) -> Tensor:
-        return narrowed(regions[i], layout, (wanted[i], route.cols), (rows, cols))
-
+    me = wire.rank
+    regions = [_region(x, route, rows) for rows in route.wanted[me]]
     others = [peer for peer in range(wire.size) if peer != me]
-    sent = [(peer, own(rows)) for peer in others for _, rows in route.overlap(me, peer)]
-    places = [(peer, into(i, rows)) for peer in others for i, rows in route.overlap(peer, me)]
+    sent = [
+        (peer, _of_own(x, route, me, rows))
+        for peer in others
+        for _, rows in route.overlap(me, peer)
+    ]
+    places = [
+        (peer, _of_region(regions, route, me, i, rows))
+        for peer in others
+        for i, rows in route.overlap(peer, me)
+    ]
     awaited = wire.begin_swap(sent, [(peer, tuple(place.shape)) for peer, place in places], x)
     for i, rows in route.overlap(me, me):
-        into(i, rows).copy_(own(rows))
+        _of_region(regions, route, me, i, rows).copy_(_of_own(x, route, me, rows))
 
     def finish() -> list[Tensor]:
         for (_, place), part in zip(places, awaited(), strict=True):
@@ -228,49 +227,59 @@ def begin_rows(
         Waits for the gradients of own rows that come, and adds them to those that it is given; it
         must be called.
     """
-    me, layout, (_, width) = wire.rank, route.layout, _scene(route.layout)
-    (cols,) = inner_part([route.cols], [width])
+    me = wire.rank
     others = [peer for peer in range(wire.size) if peer != me]
     sent = [
-        (peer, _given(grads, route, me, i)(rows))
+        (peer, _of_region(grads, route, me, i, rows))
         for peer in others
         for i, rows in route.overlap(peer, me)
     ]
     places = [(peer, rows) for peer in others for _, rows in route.overlap(me, peer)]
-    shapes = [(peer, narrowed_shape(layout, (rows, cols))) for peer, rows in places]
+    cols = _columns(route)
+    shapes = [(peer, narrowed_shape(route.layout, (rows, cols))) for peer, rows in places]
     awaited = wire.begin_swap(sent, shapes, like)
 
     def finish(room: Tensor) -> None:
         for (_, rows), part in zip(places, awaited(), strict=True):
-            narrowed(room, layout, (rows_of(route.owned, me), width), (rows, cols)).add_(part)
+            _of_own(room, route, me, rows).add_(part)
 
     return finish
 
 
 def _rows(grads: Sequence[Tensor], route: Route, wire: Wire, like: Tensor) -> Tensor:
     """Gradients of own rows, summed over all who had them."""
-    me, layout, (_, width) = wire.rank, route.layout, _scene(route.layout)
-    (cols,) = inner_part([route.cols], [width])
+    me, (_, width) = wire.rank, _scene(route.layout)
     mine = rows_of(route.owned, me)
     finish = begin_rows(grads, route, wire, like)
-    room = empty_region(layout, mine[1] - mine[0], width[1], like.dtype, like.device)
+    room = empty_region(route.layout, mine[1] - mine[0], width[1], like.dtype, like.device)
     found = route.overlap(me, me)
-    if [rows for _, rows in found] == [mine] and cols == width:
-        room.copy_(_given(grads, route, me, found[0][0])(mine).reshape(room.shape))
+    if [rows for _, rows in found] == [mine] and _columns(route) == width:
+        room.copy_(_of_region(grads, route, me, found[0][0], mine).reshape(room.shape))
     else:
         room.zero_()
         for i, rows in found:
-            part = narrowed(room, layout, (mine, width), (rows, cols))
-            part.add_(_given(grads, route, me, i)(rows))
+            _of_own(room, route, me, rows).add_(_of_region(grads, route, me, i, rows))
     finish(room)
     return room
 
 
-def _given(
-    grads: Sequence[Tensor], route: Route, rank: int, interval: int
-) -> Callable[[Span], Tensor]:
-    """Cuts rows of the scene out of the gradient of a region."""
+def _columns(route: Route) -> Span:
+    """Columns of the scene among those that are wanted."""
     (_, width) = _scene(route.layout)
     (cols,) = inner_part([route.cols], [width])
+    return cols
+
+
+def _of_own(x: Tensor, route: Route, rank: int, rows: Span) -> Tensor:
+    """Some of the rows that a rank owns, in the columns that are wanted."""
+    (_, width) = _scene(route.layout)
+    held = rows_of(route.owned, rank), width
+    return narrowed(x, route.layout, held, (rows, _columns(route)))
+
+
+def _of_region(
+    regions: Sequence[Tensor], route: Route, rank: int, interval: int, rows: Span
+) -> Tensor:
+    """Some rows of one of a rank's regions, without its border."""
     held = route.wanted[rank][interval], route.cols
-    return lambda rows: narrowed(grads[interval], route.layout, held, (rows, cols))
+    return narrowed(regions[interval], route.layout, held, (rows, _columns(route)))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wholescene.spatial.graph import Graph, Ref, Value, copied
 from wholescene.spatial.rules.base import arguments_of
+from wholescene.spatial.rules.pointwise import NORM_ARGUMENTS
 from wholescene.spatial.rules.window import CONVOLUTION_ARGUMENTS, convolve
 
 __all__ = ["fold"]
@@ -61,8 +62,7 @@ def _groups(value: Value) -> int:
 
 def _folded(source: Value, norm: Value, graph: Graph, found: Graph, place: dict[int, int]) -> Value:
     """A convolution with the scale and shift of the norm after it."""
-    names = ("input", "weight", "bias", "mean", "var", "training", "momentum", "eps")
-    named = arguments_of(norm, names)
+    named = arguments_of(norm, NORM_ARGUMENTS)
 
     def constant(ref: Any) -> Tensor | None:
         if not isinstance(ref, Ref):

@@ -24,11 +24,11 @@ from wholescene.spatial.rules.base import arguments_of
 from wholescene.spatial.rules.window import CONVOLUTION_ARGUMENTS, as_pair, convolve
 from wholescene.spatial.wire import Wire
 
-__all__ = ["Edges", "convolve_rows", "find_edges"]
+__all__ = ["CONVOLUTIONS", "Edges", "convolve_rows", "find_edges"]
 
 aten = torch.ops.aten
 
-_CONVOLUTIONS = (aten.conv2d.default, aten.conv2d.padding, convolve)
+CONVOLUTIONS = (aten.conv2d.default, aten.conv2d.padding, convolve)
 
 Pair = tuple[int, int]
 
@@ -68,7 +68,7 @@ def find_edges(
         out: This rank's rows of the result.
         rank: This rank.
     """
-    if value.op not in _CONVOLUTIONS or image_axes(route.layout) != (Axis.ROW, Axis.COL):
+    if image_axes(route.layout) != (Axis.ROW, Axis.COL):
         return None
     named = arguments_of(value, CONVOLUTION_ARGUMENTS)
     stride, dilation = as_pair(named.get("stride", 1)), as_pair(named.get("dilation", 1))

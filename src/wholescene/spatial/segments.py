@@ -29,9 +29,9 @@ def cut_segments(tasks: Sequence[Task], count: int) -> list[Sequence[Task]]:
     places = {task.value.index: place for place, task in enumerate(tasks)}
     whole = [0]
     for place, task in enumerate(tasks):
-        joins = task.value.op is torch.ops.aten.relu_.default
-        first = places[task.value.refs()[0]] if joins else place
-        whole = [start for start in whole if not first < start <= place]
+        if task.value.op is torch.ops.aten.relu_.default:
+            first = places[task.value.refs()[0]]
+            whole = [start for start in whole if not first < start <= place]
         whole.append(place + 1)
     total = [0, *accumulate(task.value.num_bytes for task in tasks)]
     goals = [total[-1] * k / count for k in range(1, count)]

@@ -20,6 +20,7 @@ from wholescene.spatial.halo import Edges, convolve_rows
 from wholescene.spatial.layout import Axis, Layout
 from wholescene.spatial.rules import Local, Reduction
 from wholescene.spatial.rules.base import arguments_of
+from wholescene.spatial.rules.pointwise import NORM_ARGUMENTS
 from wholescene.spatial.rules.window import JOINED_ARGUMENTS
 from wholescene.spatial.scene_norm import scene_batch_norm
 from wholescene.spatial.segments import cut_segments, repeatable
@@ -29,8 +30,6 @@ from wholescene.spatial.wire import Wire
 __all__ = ["ShardedRun"]
 
 aten = torch.ops.aten
-
-NORM = ("input", "weight", "bias", "mean", "var", "training", "momentum", "eps")
 
 
 class ShardedRun:
@@ -65,7 +64,6 @@ class ShardedRun:
         self.rows = rows_of(proportional(scene, size), wire.rank)
         self.trouble: str | None = None
         self.is_repeated = False
-        self.casts = False
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Compute this rank's rows of the result.
@@ -75,8 +73,6 @@ class ShardedRun:
         """
         learns = torch.is_grad_enabled() and any(self.dealt.learns)
         self.token = new_token(rows.device, learns=learns)
-        # Autocast chooses types operator by operator, on the way back too.
-        self.casts = torch.is_autocast_enabled(rows.device.type)
         if not rows.shape[2]:  # so that there is a gradient, of no rows
             self.token = self.token + rows.sum()
         constants = {
@@ -140,11 +136,13 @@ class ShardedRun:
 
     def _run(self, task: Task) -> Tensor:
         """Exchange what the task takes, then compute; after trouble, only exchange."""
-        if task.edges is not None and self.trouble is None and not self.casts:
+        # Autocast chooses types operator by operator, on the way back too.
+        casts = torch.is_autocast_enabled(self.token.device.type)
+        if task.edges is not None and self.trouble is None and not casts:
             return self._convolve(task, task.edges)
         inputs = [self._take(argument, len(task.pieces)) for argument in task.arguments]
         if task.value.op is aten.batch_norm.default and task.cuts is not None:
-            named = arguments_of(task.value, NORM)
+            named = arguments_of(task.value, NORM_ARGUMENTS)
             if named["training"]:
                 return self._norm(task, named)
         if task.stage.reduction is not None and task.cuts is not None:
@@ -253,7 +251,7 @@ class ShardedRun:
         """The operator itself, the same on every rank."""
         of = dict(zip(task.value.refs(), tensors, strict=True))
         if self.is_repeated and task.value.op is aten.batch_norm.default:
-            named = arguments_of(task.value, NORM)
+            named = arguments_of(task.value, NORM_ARGUMENTS)
             for moved in (named["mean"], named["var"]):  # they have moved the first time
                 if moved is not None:
                     of[moved.index] = of[moved.index].clone()

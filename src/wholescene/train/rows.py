@@ -29,11 +29,10 @@ def check_rows(config: RunSettings, world: int) -> None:
     Raises:
         ConfigError: If a setting does not go with ``parallel.rows`` or ``parallel.segments``.
     """
-    rows = config.parallel.rows
-    if rows == config.parallel.segments == 1:
+    rows, segments = config.parallel.rows, config.parallel.segments
+    if rows == segments == 1:
         return
-    setting = "parallel.rows" if rows > 1 else "parallel.segments"
-    value = config.parallel.rows if rows > 1 else config.parallel.segments
+    setting, value = ("parallel.rows", rows) if rows > 1 else ("parallel.segments", segments)
     if world > 1 and world % rows:
         raise ConfigError(
             f"parallel.rows = {rows} does not divide the {world} processes that were started; "

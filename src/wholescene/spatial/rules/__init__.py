@@ -74,7 +74,7 @@ def _dims_of(value: Value) -> Sequence[int] | None:
 RULES: dict[object, Builder] = {
     aten.conv2d.default: window.convolution,
     aten.conv2d.padding: window.convolution,
-    window.convolve: window.joined_convolution,
+    window.convolve: window.convolution,
     aten.conv_transpose2d.input: window.transposed_convolution,
     aten.max_pool2d.default: window.max_pool,
     aten.max_pool2d_with_indices.default: window.max_pool,

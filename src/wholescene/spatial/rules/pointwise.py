@@ -23,6 +23,7 @@ from wholescene.spatial.rules.base import (
 )
 
 __all__ = [
+    "NORM_ARGUMENTS",
     "along_plain_dims",
     "batch_norm",
     "concatenate",
@@ -34,6 +35,9 @@ __all__ = [
     "reduced",
     "stack",
 ]
+
+NORM_ARGUMENTS = ("input", "weight", "bias", "mean", "var", "training", "momentum", "eps")
+"""Of batch norm."""
 
 
 def elementwise(value: Value, inputs: Sequence[Input]) -> Built:

@@ -32,7 +32,6 @@ __all__ = [
     "as_pair",
     "convolve",
     "is_for_onednn",
-    "joined_convolution",
     "max_pool",
     "transposed_convolution",
 ]
@@ -45,20 +44,12 @@ Pair = tuple[int, int]
 
 
 def convolution(value: Value, inputs: Sequence[Input]) -> Built:
-    """2-D convolution with zero padding; other padding modes reach here as a pad before it."""
-    return _convolution(value, inputs, other=None, is_clipped=False)
+    """2-D convolution with zero padding, with what :func:`convolve` joins to it.
 
-
-def joined_convolution(value: Value, inputs: Sequence[Input]) -> Built:
-    """2-D convolution with what is added to its result and the ReLU after it."""
-    other, is_clipped = value.args[len(CONVOLUTION_ARGUMENTS) :]
-    return _convolution(value, inputs, other=other, is_clipped=is_clipped)
-
-
-def _convolution(
-    value: Value, inputs: Sequence[Input], *, other: object, is_clipped: bool
-) -> Built:
-    named = arguments_of(value, CONVOLUTION_ARGUMENTS)
+    Other padding modes reach here as a pad before it.
+    """
+    named = arguments_of(value, JOINED_ARGUMENTS)
+    other, is_clipped = named.get("other"), bool(named.get("is_clipped"))
     stride, dilation = _pair(named, "stride", 1), _pair(named, "dilation", 1)
     kernel = as_pair(inputs[1].shape[-2:])
     pads = _paddings(named.get("padding", 0), kernel, dilation)
