@@ -3,6 +3,7 @@
 The western half trains. Of the eastern half, columns from 2 to 40 degrees validate and those from
 42 degrees on test: Caspian, Aral, Balkhash, Baikal. Two degrees lie between them. ``world.tif``
 and ``world_label.tif`` are the whole scene, which is mapped in one piece; it belongs to no split.
+For quick trials ``prepare`` makes smaller pictures of the same.
 
     python benchmarks/blue_marble.py --source $WHOLESCENE_DATA/blue-marble --out data/blue-marble
 """
@@ -30,7 +31,6 @@ from wholescene.geometry import Size, Window
 from wholescene.raster import BandSpec, GeoreferenceWarning, SceneReader, SourceSpec, StripWriter
 
 SIZE = Size(2700, 5400)
-DEGREES_PER_PX = 360 / SIZE.width
 BANDS = tuple(BandSpec(name=name) for name in ("red", "green", "blue"))
 COLUMNS = {"train": range(0, 2700), "val": range(2730, 3300), "test": range(3330, 5400)}
 IMAGE, LABEL = "bmng.jpg", "landsea_0ocean_1land_2lake.png"
@@ -48,13 +48,25 @@ SPEC = DatasetSpec(
 )
 
 
-def prepare(source: Path, out: Path) -> Path:
-    """Write the splits and the whole scene; returns the path of ``dataset.yaml``."""
+def prepare(source: Path, out: Path, *, every: int = 1) -> Path:
+    """Write the splits and the whole scene.
+
+    Args:
+        source: Folder with the picture and its classes.
+        out: Folder to write.
+        every: Pixels along a side that become one, their mean and the class in their middle; 1, 3
+            or 5, which divide all columns.
+
+    Returns:
+        Path of ``dataset.yaml``.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GeoreferenceWarning)  # pictures: no coordinates
         image, label = read(source / IMAGE, 3), read(source / LABEL, 1)
+    image, label = means(image, every), label[:, every // 2 :: every, every // 2 :: every]
     scenes = []
     for name, cols in {**COLUMNS, "world": range(SIZE.width)}.items():
+        cols = range(cols.start // every, cols.stop // every)
         files = out / f"{name}.tif", out / f"{name}_label.tif"
         write(files[0], image, cols, band_specs=BANDS)
         write(files[1], label, cols)
@@ -79,17 +91,27 @@ def read(path: Path, bands: int) -> NDArray[np.uint8]:
         return reader.read(Window.whole(SIZE)).values.astype(np.uint8)
 
 
+def means(image: NDArray[np.uint8], every: int) -> NDArray[np.uint8]:
+    """Means of squares of pixels, rounded."""
+    if every == 1:
+        return image
+    bands, height, width = image.shape
+    squares = image.reshape(bands, height // every, every, width // every, every)
+    means: NDArray[np.uint8] = squares.mean((2, 4)).round().astype(np.uint8)
+    return means
+
+
 def write(
     path: Path, pixels: NDArray[np.uint8], cols: range, *, band_specs: tuple[BandSpec, ...] = ()
 ) -> None:
     """Write some columns of the scene."""
-    west = cols.start * DEGREES_PER_PX - 180
+    degrees = 180 / pixels.shape[1]
     with StripWriter(
         path,
-        size=Size(SIZE.height, len(cols)),
+        size=Size(pixels.shape[1], len(cols)),
         bands=len(pixels),
         dtype="uint8",
-        transform=Affine(DEGREES_PER_PX, 0, west, 0, -DEGREES_PER_PX, 90),
+        transform=Affine(degrees, 0, cols.start * degrees - 180, 0, -degrees, 90),
         crs="EPSG:4326",
         band_specs=band_specs,
     ) as writer:

@@ -1,7 +1,8 @@
 r"""Whether training on whole scenes pays, with the same training time for every way.
 
-River and lake are of the same water on synthetic scenes, and a patch of 128 px often shows only a
-part of either. The ways, with the same seeds:
+Two tasks: river or lake, of the same water, on synthetic scenes; ocean or lake on Blue Marble, of
+which the western half trains as one scene. A patch of 128 px often shows only a part of a water.
+The ways, with the same seeds:
 
 - ``crops``: a U-Net on patches, all of the time;
 - ``scenes``: patches for half of the time, whole scenes for the other half;
@@ -12,6 +13,8 @@ Training time is equal by steps: as many as the pace, measured once for each kin
 time. Every network maps the scored scenes whole.
 
     python benchmarks/context.py --seconds 160
+    python benchmarks/context.py --seconds 400 --task blue-marble \
+        --source $WHOLESCENE_DATA/blue-marble
 
 Finished cells are kept in ``--work`` and are not run again; remove the folder to start afresh.
 """
@@ -21,21 +24,27 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import blue_marble
 from budget import kept, paces, spread
 from results import write_result
 
 from wholescene.config import RunConfig, load_config
-from wholescene.datasets import Dataset, load_dataset, store_statistics, synthesize
+from wholescene.datasets import load_dataset, store_statistics, synthesize
 from wholescene.evaluate import iou, miou, score_map, total_table
 from wholescene.prediction import predict
+from wholescene.raster import SceneReader
 from wholescene.train import fit
 
-CONFIG = Path(__file__).parent.parent / "configs" / "context-synthetic.yaml"
+CONFIGS = Path(__file__).parent.parent / "configs"
 SPLITS = {"train": 8, "val": 1, "scored": 5}
 SIDE_PX, SEED = 512, 11
+EVERY = 5
+"""Pixels of Blue Marble along a side that become one."""
 
 LAYERS = "{strides: [16, 32], heads: 8"
 SECOND = {
@@ -48,13 +57,53 @@ WAYS = ("crops", *SECOND)
 Cell = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Task:
+    """Waters that look alike.
+
+    Args:
+        config: Recipe of the first phase.
+        make: Writes the dataset, from a source into a folder.
+        scored: Its split that is mapped and scored.
+        waters: Classes that only their surroundings tell apart.
+    """
+
+    config: str
+    make: Callable[[Path | None, Path], object]
+    scored: str
+    waters: tuple[str, str]
+
+
+def synthetic(source: Path | None, folder: Path) -> None:
+    """Write synthetic scenes."""
+    count = sum(SPLITS.values())
+    synthesize(folder, scenes=count, height=SIDE_PX, width=SIDE_PX, seed=SEED, splits=SPLITS)
+    store_statistics(load_dataset(folder))
+
+
+def earth(source: Path | None, folder: Path) -> None:
+    """Write the Earth in larger pixels."""
+    if source is None:
+        raise SystemExit("--task blue-marble needs --source, the folder with its picture")
+    blue_marble.prepare(source, folder, every=EVERY)
+
+
+TASKS = {
+    "synthetic": Task("context-synthetic.yaml", synthetic, "scored", ("river", "lake")),
+    "blue-marble": Task("context-blue-marble.yaml", earth, "test", ("ocean", "lake")),
+}
+
+
 class Bench:
     """Trains and scores what is missing."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
-        self.work: Path = args.work
-        self.dataset = scenes(self.work / "scenes")
+        self.args, self.task = args, TASKS[args.task]
+        self.work: Path = args.work / args.task
+        path = self.work / "scenes" / "dataset.yaml"
+        if not path.is_file():
+            self.task.make(args.source, path.parent)
+        self.dataset = load_dataset(path)
 
     def run(self) -> dict[str, Any]:
         """Every cell, seed by seed, so that each way has a first result early."""
@@ -65,7 +114,11 @@ class Bench:
         return {
             "seconds": self.args.seconds,
             "seeds": self.args.seeds,
-            "scenes": {**SPLITS, "side_px": SIDE_PX},
+            "task": self.args.task,
+            "scenes": {
+                split: [size_of(scene.files["image"][0]) for scene in self.dataset.split(split)]
+                for split in ("train", "val", self.task.scored)
+            },
             "seconds_a_step": self.pace(),
             "ways": {way: self.summary(found) for way, found in cells.items()},
             "gains_points": {
@@ -95,7 +148,7 @@ class Bench:
             seconds, model = seconds + second["seconds"], second["model"]
             steps.append(second["steps"])
         tables = []
-        for scene in self.dataset.split("scored"):
+        for scene in self.dataset.split(self.task.scored):
             found = folder / f"{scene.id}.tif"
             predict(scene.files, model, found, engine="whole", device="cpu")
             label = scene.labels[self.dataset.mask_target()]
@@ -135,7 +188,7 @@ class Bench:
                 f"optim.lr={self.args.scene_lr:g}",
                 *SECOND[way],
             ]
-        return load_config(CONFIG, settings)
+        return load_config(CONFIGS / self.task.config, settings)
 
     def folder(self, way: str, seed: int) -> Path:
         """Where a cell lives."""
@@ -143,7 +196,8 @@ class Bench:
 
     def steps(self, way: str, share: float) -> int:
         """Steps that a share of the time has room for."""
-        return max(12, round(share * self.args.seconds / self.pace()[way]))
+        seconds: float = share * self.args.seconds
+        return max(12, round(seconds / self.pace()[way]))
 
     def pace(self) -> dict[str, float]:
         """Seconds of a training step of each way."""
@@ -155,7 +209,7 @@ class Bench:
         settings = [f"data.dataset={self.dataset.path.resolve()}", "train.device=cpu"]
         if way in SECOND:
             settings += ["data.sampling=scenes", "data.batch_size=1", *SECOND[way]]
-        return load_config(CONFIG, settings)
+        return load_config(CONFIGS / self.task.config, settings)
 
     def summary(self, cells: list[Cell]) -> dict[str, Any]:
         """Scores in percent and costs, in the order of the seeds."""
@@ -171,24 +225,21 @@ class Bench:
         """Differences in points, paired by seed."""
         pairs = list(zip(cells, others, strict=True))
         found = {"miou": spread([a["miou"] - b["miou"] for a, b in pairs])}
-        for name in ("river", "lake"):
+        for name in self.task.waters:
             found[f"iou_{name}"] = spread([a["iou"][name] - b["iou"][name] for a, b in pairs])
         return found
 
 
-def scenes(folder: Path) -> Dataset:
-    """Synthetic scenes, made once."""
-    path = folder / "dataset.yaml"
-    if not path.is_file():
-        count = sum(SPLITS.values())
-        synthesize(folder, scenes=count, height=SIDE_PX, width=SIDE_PX, seed=SEED, splits=SPLITS)
-    if load_dataset(path).spec.statistics is None:
-        store_statistics(load_dataset(path))
-    return load_dataset(path)
+def size_of(path: Path) -> tuple[int, int]:
+    """Rows and columns of a raster."""
+    with SceneReader(path) as reader:
+        return reader.size.height, reader.size.width
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", choices=tuple(TASKS), default="synthetic")
+    parser.add_argument("--source", type=Path, help="folder with the picture of Blue Marble")
     parser.add_argument("--seconds", type=float, default=160.0, help="of training, each way")
     parser.add_argument("--scene-lr", type=float, default=5e-4, help="learning rate on scenes")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -199,7 +250,8 @@ def main() -> None:
     data = Bench(args).run()
     print(json.dumps(data, indent=2))
     if not args.dry:
-        print(write_result("context", data, seconds=time.monotonic() - start))
+        name = "context" if args.task == "synthetic" else f"context-{args.task}"
+        print(write_result(name, data, seconds=time.monotonic() - start))
 
 
 if __name__ == "__main__":
