@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from typing import Any, cast
 
 import pytest
@@ -11,6 +12,7 @@ import torch.distributed as dist
 from ranks import together
 from sharding import compare, uneven_cuts
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from wholescene import spatial
 from wholescene.errors import InputError
@@ -104,9 +106,13 @@ def test_chance_repeats_itself() -> None:
     torch.testing.assert_close(*gradients)
 
 
-def test_segments_keep_little() -> None:
+def deep() -> nn.Module:
     blocks = [(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.GELU()) for _ in range(16)]
-    module = nn.Sequential(*(layer for block in blocks for layer in block))
+    return nn.Sequential(*(layer for block in blocks for layer in block))
+
+
+def test_segments_keep_little() -> None:
+    module = deep()
     image = torch.randn(1, 8, 64, 64, requires_grad=True)
 
     def kept(segments: int) -> int:
@@ -122,6 +128,52 @@ def test_segments_keep_little() -> None:
         return sum(sizes.values())
 
     assert kept(4) < 0.2 * kept(1)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Most bytes of tensors that were there at the same time, of those made within."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live, self.peak = 0, 0
+        self._seen: dict[int, Any] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+        return made
+
+    def _count(self, storage: Any) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._seen:
+            return
+
+        def gone(_: Any) -> None:
+            self.live -= size
+            del self._seen[key]
+
+        self._seen[key] = weakref.ref(storage, gone)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+
+
+@pytest.mark.parametrize("segments", [2, 4, 8])
+def test_what_segments_keep_is_known_before(segments: int) -> None:
+    module, image = deep(), torch.randn(1, 8, 64, 64)
+
+    def peak(count: int) -> int:
+        shard = spatial.Shard(image, 0, 64)
+        spatial.run_sharded(module, shard, segments=count)  # traces
+        with LiveBytes() as live:
+            spatial.run_sharded(module, shard, segments=count).local.sum().backward()
+        return live.peak
+
+    maps = spatial.segment_bytes(module, tuple(image.shape), segments)
+    assert maps.every == 48 * image.nbytes  # each is kept by the layer after it
+    assert peak(1) == pytest.approx(maps.every, rel=0.3)
+    assert peak(segments) == pytest.approx(maps.ends + maps.largest, rel=0.3)
 
 
 def test_what_is_overwritten_stays_with_what_is_written() -> None:

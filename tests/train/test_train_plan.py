@@ -40,6 +40,15 @@ def test_memory_counts_weights_and_what_a_step_keeps(
     assert adamw.memory_bytes - sgd.memory_bytes == 2 * 4 * sgd.num_parameters
 
 
+def test_memory_is_less_in_segments(make_config: MakeConfig, tiny: Dataset) -> None:
+    whole, halves = (
+        plan(make_config(data={"patch_px": 64}, parallel={"segments": count}), tiny)
+        for count in (1, 2)
+    )
+    assert whole.memory_bytes is not None and halves.memory_bytes is not None
+    assert halves.memory_bytes < whole.memory_bytes
+
+
 def test_plan_finds_what_would_stop_the_run(make_config: MakeConfig, tiny: Dataset) -> None:
     with pytest.raises(DatasetError, match="no split 'none'"):
         plan(make_config(data={"train_split": "none"}), tiny)

@@ -11,7 +11,9 @@ from torch import Tensor
 from wholescene.data.settings import ColorDistortion
 from wholescene.errors import ConfigError
 
-__all__ = ["ColorChange", "turn_hue"]
+__all__ = ["ColorChange", "hue_depth", "turn_hue"]
+
+TINY = 1e-30
 
 GREY = (0.299, 0.587, 0.114)
 """Share of red, green and blue in a grey value (ITU-R BT.601)."""
@@ -85,20 +87,41 @@ def turn_hue(colors: Tensor, degrees: float | Tensor) -> Tensor:
         >>> turn_hue(torch.tensor([9.0, 1.0, 1.0]).view(3, 1, 1), 120.0).flatten().tolist()
         [1.0, 9.0, 1.0]
     """
-    value, spread = colors.amax(0), colors.amax(0) - colors.amin(0)
+    value, spread, depth = hue_depth(colors, degrees)
+    return value - spread * depth
+
+
+def hue_depth(colors: Tensor, degrees: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """How far each band stays below the largest one, once the hue is turned.
+
+    Args:
+        colors: As for :func:`turn_hue`.
+        degrees: As for :func:`turn_hue`.
+
+    Returns:
+        Largest of red, green and blue (..., H, W), largest less smallest (..., H, W), and for each
+        band the share (3, ..., H, W) of that difference by which it is below the largest.
+    """
+    value = colors.amax(0)
+    spread = value - colors.amin(0)
     sixths = _hue(colors, value, spread) + degrees / 60
-    # Each band falls and rises by the same course, a third of the circle after the one before.
-    places = torch.remainder(torch.stack([sixths + start for start in (5, 3, 1)]), 6)
-    return value - spread * torch.minimum(places, 4 - places).clamp_(0, 1)
+    sixths -= 6 * (sixths / 6).floor_()
+    # Around the circle red falls, stays low and rises; green and blue rise, stay high and fall.
+    middle, sign, start = (_of_bands(colors, each) for each in ((3, 2, 4), (-1, 1, 1), (2, -1, -1)))
+    depth = torch.addcmul(start, (sixths - middle).abs_(), sign).clamp_(0, 1)
+    return value, spread, depth
 
 
 def _hue(colors: Tensor, value: Tensor, spread: Tensor) -> Tensor:
     """Hue in sixths of the circle from red; 0 for grey."""
-    red, green, blue = colors / spread.where(spread > 0, 1.0)
-    from_green, from_blue = blue - red + 2, red - green + 4
-    hue = torch.where(value == colors[1], from_green, from_blue)
-    hue = torch.where(value == colors[0], green - blue, hue)
-    return hue.where(spread > 0, 0.0)
+    red, green, blue = colors
+    others = torch.where(value == green, blue - red + 2 * spread, red - green + 4 * spread)
+    return torch.where(value == red, green - blue, others).div_(spread.clamp_min(TINY))
+
+
+def _of_bands(colors: Tensor, values: tuple[float, float, float]) -> Tensor:
+    """A value for each of red, green and blue, (3, 1, ...)."""
+    return colors.new_tensor(values).view(3, *[1] * (colors.ndim - 1))
 
 
 def _grey(colors: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wholescene.data.color import turn_hue
+from wholescene.data.color import hue_depth
 from wholescene.pretrain.geometry import uniform
 from wholescene.pretrain.spectrum import blur
 
@@ -46,11 +46,11 @@ class PublishedSpectrum:
         if first:
             return views
         mean, std = self._mean.to(views.device), self._std.to(views.device)
-        colors = (views * std).add_(mean).clamp_(0, WHITE)
+        colors = torch.addcmul(mean, views, std).clamp_(0, WHITE)
         self._change(colors, generator)
         _make_grey(colors, generator)
         _published_blur(colors, generator)
-        return colors.sub_(mean).div_(std)
+        return torch.addcmul(-mean / std, colors, 1 / std)
 
     def _change(self, colors: Tensor, generator: torch.Generator) -> None:
         """Change hue, saturation and value, and further bands, of some images in place."""
@@ -75,13 +75,11 @@ def _shift_hsv(colors: Tensor, generator: torch.Generator) -> Tensor:
         most * uniform(generator, len(colors), 1, 1, low=-1)
         for most in (HUE_DEGREES, SATURATION, VALUE)
     )
-    turned = turn_hue(colors.transpose(0, 1), hue).transpose(0, 1)
-    top, spread = turned.amax(1), turned.amax(1) - turned.amin(1)
-    depth = (top[:, None] - turned) / spread.where(spread > 0, 1.0)[:, None]
+    top, spread, depth = hue_depth(colors.transpose(0, 1), hue)
     saturated = spread / top.clamp_min(1e-6) + saturation / WHITE
-    saturated = torch.where(spread > 0, saturated.clamp(0, 1), 0.0)
-    top = (top + value).clamp(0, WHITE)
-    return top[:, None] * (1 - saturated[:, None] * depth)
+    saturated = torch.where(spread > 0, saturated.clamp_(0, 1), 0.0)
+    top = (top + value).clamp_(0, WHITE)
+    return torch.addcmul(top, top * saturated, depth, value=-1).transpose(0, 1)
 
 
 def _change_bands(bands: Tensor, generator: torch.Generator) -> Tensor:

@@ -140,15 +140,15 @@ class ViewMaker:
         at_once = len(windows)
         if windows.device.type == "cpu":
             at_once = max(1, CACHE_BYTES // (4 * windows.shape[1] * (points * side) ** 2))
-        images = []
-        for some, their in zip(
-            torch.split(windows, at_once), torch.split(maps, at_once), strict=True
+        images = windows.new_empty(*windows.shape[:2], side, side)
+        for some, their, into in zip(
+            *(torch.split(tensor, at_once) for tensor in (windows, maps, images)), strict=True
         ):
             image = sample(some, their[:, None], (points * side, points * side))[:, 0]
             if points > 1:
                 image = torch.nn.functional.avg_pool2d(image, points)
-            images.append(self._spectrum(image, generator, first=first))
-        return View(torch.cat(images), maps, windows.shape[-1])
+            into.copy_(self._spectrum(image, generator, first=first))
+        return View(images, maps, windows.shape[-1])
 
     def _draw_crops(self, count: int, first: Rects | None, generator: torch.Generator) -> Rects:
         """Draw crops; later ones so that they overlap the first, as far as the tries go."""

@@ -3,7 +3,14 @@
 from wholescene.spatial.checkpoint import Checkpoint
 from wholescene.spatial.cuts import equal_cuts
 from wholescene.spatial.plan import Plan, plan
-from wholescene.spatial.shard import Shard, ShardedOutput, reduce_gradients, run_sharded
+from wholescene.spatial.segments import SegmentBytes
+from wholescene.spatial.shard import (
+    Shard,
+    ShardedOutput,
+    reduce_gradients,
+    run_sharded,
+    segment_bytes,
+)
 from wholescene.spatial.stream import Streamer, stream
 from wholescene.spatial.sums import SceneSums
 
@@ -11,6 +18,7 @@ __all__ = [
     "Checkpoint",
     "Plan",
     "SceneSums",
+    "SegmentBytes",
     "Shard",
     "ShardedOutput",
     "Streamer",
@@ -18,5 +26,6 @@ __all__ = [
     "plan",
     "reduce_gradients",
     "run_sharded",
+    "segment_bytes",
     "stream",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,9 +12,23 @@ from torch.utils.checkpoint import checkpoint
 
 from wholescene.spatial.deal import Task
 
-__all__ = ["cut_segments", "repeatable"]
+__all__ = ["SegmentBytes", "cut_segments", "count_bytes", "repeatable"]
 
 Step = Callable[..., tuple[Tensor, ...]]
+
+
+class SegmentBytes(NamedTuple):
+    """Bytes of a network's maps, cut into segments.
+
+    Args:
+        every: All maps.
+        largest: Those of the segment with most.
+        ends: Those that one segment hands to others, which are kept for the way back.
+    """
+
+    every: int
+    largest: int
+    ends: int
 
 
 def cut_segments(tasks: Sequence[Task], count: int) -> list[Sequence[Task]]:
@@ -38,6 +52,22 @@ def cut_segments(tasks: Sequence[Task], count: int) -> list[Sequence[Task]]:
     inner = {min(whole, key=lambda start: abs(total[start] - goal)) for goal in goals}
     ends = sorted({0, *inner, len(tasks)})
     return [tasks[start:stop] for start, stop in pairwise(ends)]
+
+
+def count_bytes(tasks: Sequence[Task], count: int) -> SegmentBytes:
+    """Count what segments keep.
+
+    Args:
+        tasks: The network.
+        count: Segments asked for.
+    """
+    parts = cut_segments(tasks, count)
+    home = {task.value.index: number for number, part in enumerate(parts) for task in part}
+    read = {(ref, home[task.value.index]) for task in tasks for ref in task.value.refs()}
+    handed = {ref for ref, number in read if home.get(ref, number) != number}
+    sizes = [sum(task.value.num_bytes for task in part) for part in parts]
+    ends = sum(task.value.num_bytes for task in tasks if task.value.index in handed)
+    return SegmentBytes(sum(sizes), max(sizes), ends)
 
 
 def repeatable(step: Step, token: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:

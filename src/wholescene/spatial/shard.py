@@ -21,11 +21,12 @@ from wholescene.spatial.layout import Layout
 from wholescene.spatial.overwrite import overwrite
 from wholescene.spatial.plan import prepare, refuse_fallbacks
 from wholescene.spatial.schedule import Schedule, simplified
+from wholescene.spatial.segments import SegmentBytes, count_bytes
 from wholescene.spatial.sharded import ShardedRun
 from wholescene.spatial.staging import Staging, assign
 from wholescene.spatial.wire import Wire
 
-__all__ = ["Shard", "ShardedOutput", "reduce_gradients", "run_sharded"]
+__all__ = ["Shard", "ShardedOutput", "reduce_gradients", "run_sharded", "segment_bytes"]
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,26 @@ def run_sharded(
     height = found.staging.graph.values[found.staging.graph.output].shape[2]
     ends = proportional(cuts, height)
     return ShardedOutput(local, ends[wire.rank], height, wire, ends)
+
+
+def segment_bytes(
+    module: nn.Module, shape: tuple[int, ...], segments: int, *, output: Output = None
+) -> SegmentBytes:
+    """Bytes of a network's maps, and what ``segments`` of :func:`run_sharded` keep of them.
+
+    Nothing is computed.
+
+    Args:
+        module: As for :func:`run_sharded`.
+        shape: Of a scene, or of the rows of one device, (B, C, H, W).
+        segments: As for :func:`run_sharded`.
+        output: As for :func:`run_sharded`.
+
+    Raises:
+        UnsupportedError: If the module cannot be traced.
+    """
+    staging = _live_staging(module, shape, torch.float32, output)
+    return count_bytes(deal(staging, (0, shape[2]), 0).tasks, segments)
 
 
 def reduce_gradients(module: nn.Module, group: dist.ProcessGroup | None = None) -> None:

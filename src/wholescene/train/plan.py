@@ -16,7 +16,7 @@ from wholescene.train.frozen import freeze_weights
 from wholescene.train.optim import parameter_groups
 from wholescene.train.probe import probe_run
 from wholescene.train.record import flat_settings, settings_hash
-from wholescene.train.rows import check_rows
+from wholescene.train.rows import bytes_in_segments, check_rows
 from wholescene.train.runtime import find_ranks
 from wholescene.train.setup import RunParts, largest_patch, prepare_run
 
@@ -128,4 +128,9 @@ def _memory(config: RunSettings, parts: RunParts, model: Segmenter) -> int | Non
     kept = probe.num_parameters * (2 if config.train.ema is not None else 1)
     moved = probe.num_trained * (1 + states)  # gradients, and what the optimiser remembers
     halved = 1 if config.train.precision == "float32" else 2
-    return FLOAT_BYTES * (kept + moved) + probe.activation_bytes // halved
+    activations = probe.activation_bytes // halved
+    if config.parallel.segments > 1:
+        shape = (config.data.batch_size, model.spec.num_bands, *patch)
+        maps = bytes_in_segments(model, shape, config.parallel.segments)
+        activations = maps.ends + activations * maps.largest // maps.every
+    return FLOAT_BYTES * (kept + moved) + activations

@@ -13,10 +13,17 @@ from wholescene.data import Batch
 from wholescene.errors import ConfigError
 from wholescene.losses import CombinedLoss
 from wholescene.models import DECODERS, Segmenter
-from wholescene.spatial import SceneSums, Shard, equal_cuts, run_sharded
+from wholescene.spatial import (
+    SceneSums,
+    SegmentBytes,
+    Shard,
+    equal_cuts,
+    run_sharded,
+    segment_bytes,
+)
 from wholescene.train.contract import RunSettings
 
-__all__ = ["SharedRows", "check_rows", "may_lack_rows"]
+__all__ = ["SharedRows", "bytes_in_segments", "check_rows", "may_lack_rows"]
 
 
 def check_rows(config: RunSettings, world: int) -> None:
@@ -53,6 +60,17 @@ def check_rows(config: RunSettings, world: int) -> None:
             f"model.refine chooses windows of the whole scene, which {setting} = {value} cannot "
             f"share out; set {setting}: 1"
         )
+
+
+def bytes_in_segments(model: Segmenter, shape: tuple[int, ...], segments: int) -> SegmentBytes:
+    """Bytes of all maps of a training step, and what segments keep of them.
+
+    Args:
+        model: Network to train.
+        shape: Of the rows of one process, (B, C, H, W).
+        segments: Parts that are computed again on the way back.
+    """
+    return segment_bytes(_Heads(model).train(), shape, segments)
 
 
 def may_lack_rows(rows: int, stride: int, height: int) -> bool:
