@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import wholescene.spatial as spatial
 from wholescene.errors import InputError, UnsupportedError
 from wholescene.spatial.memory import parse_bytes
+from wholescene.spatial.plan import choose_footprint, prepare
 
 
 class Stack(nn.Module):
@@ -109,3 +110,14 @@ def test_a_layer_whose_first_rows_need_the_last_is_named() -> None:
 
     (note,) = spatial.plan(Turned().eval(), (1, 3, 64, 64), block=16).breakers
     assert (note.operator, note.reason) == ("roll", "its first rows need the last")
+
+
+def test_the_heap_may_keep_what_the_budget_has_room_for() -> None:
+    module, shape = nn.Conv2d(3, 8, 3, padding=1), (1, 3, 256, 256)
+    ready = prepare(module.eval(), shape)
+    plain = choose_footprint(ready, block=64, memory=None, spilled=False)
+    tight = choose_footprint(ready, block=64, memory=plain.peak, spilled=False)
+    ample = choose_footprint(ready, block=64, memory=plain.peak + 1000, spilled=False)
+    assert tight.heap_limit == tight.slack
+    assert ample.heap_limit == ample.slack + 1000
+    assert plain.heap_limit == plain.slack + plain.peak

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from wholescene.errors import InputError
@@ -38,6 +38,7 @@ class Footprint:
         constants: Folded weights, and values that depend on the scene's size but not its pixels.
         steps: Blocks in rows and columns, per sweep.
         spilled: Whether kept values are in files.
+        budget: Bytes that there are; ``None`` where nobody said.
     """
 
     block: int
@@ -47,11 +48,22 @@ class Footprint:
     constants: int
     steps: tuple[tuple[int, int], ...]
     spilled: bool = False
+    budget: int | None = None
 
     @property
     def slack(self) -> int:
-        """What the heap is let keep free, so that it need not ask for it at each step."""
+        """What the heap usually keeps free, so that it need not ask for it at each step."""
         return int(_SLACK * self.working)
+
+    @property
+    def heap_limit(self) -> int:
+        """Free bytes from which on the heap gives them back.
+
+        Memory that is given back and taken anew costs more than filling it, so the heap may keep
+        what the budget has room for, or as much again as is planned for where there is none.
+        """
+        room = 2 * self.peak if self.budget is None else self.budget
+        return self.slack + max(0, room - self.peak)
 
     @property
     def peak(self) -> int:
@@ -89,7 +101,7 @@ def choose_block(plan: Schedule, budget: int, *, spilled: bool) -> Footprint:
     for block in BLOCKS:
         found = footprint(plan, block, spilled=spilled)
         if found.peak <= budget:
-            return found
+            return replace(found, budget=budget)
     assert found is not None
     advice = "" if spilled else "; with spill_dir= kept values go to a file"
     raise InputError(

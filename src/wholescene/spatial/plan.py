@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -230,7 +230,7 @@ def choose_footprint(
             f"block={block} takes about {found.peak:,} bytes, more than memory={memory!r}; "
             "leave block= out to have it chosen"
         )
-    return found
+    return replace(found, budget=budget)
 
 
 def refuse_fallbacks(ready: Schedule) -> None:

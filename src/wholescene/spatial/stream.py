@@ -157,7 +157,7 @@ class Streamer:
                     done = next(steps, None)
                 if done is None:
                     return
-                tidy_heap(self._footprint.slack)
+                tidy_heap(self._footprint.heap_limit)
                 yield done
 
     def empty_result(self, image: Tensor | Read) -> Tensor:
