@@ -180,3 +180,18 @@ def test_a_module_in_training_mode_is_refused(small: Small) -> None:
 def test_a_shape_the_module_refuses_is_named(small: Small) -> None:
     with pytest.raises(UnsupportedError, match=r"Small cannot be traced at shape \(1, 4, 9, 9\)"):
         spatial.stream(small, scene((1, 4, 9, 9)))
+
+
+@pytest.mark.parametrize("dilation", [1, 12, 36])
+@pytest.mark.parametrize("block", [32, 96, 1024])
+def test_wide_kernels_are_packed_in_float32(dilation: int, block: int) -> None:
+    """A convolution that waits for more than a block computes nothing at many steps."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 16, 8, 8), nn.ReLU(), nn.Conv2d(16, 16, 3, 1, dilation, dilation)
+    ).eval()
+    image = torch.randn(1, 3, 192, 256)
+    with torch.inference_mode():
+        expected = module(image)
+    found = spatial.stream(module, image, block=block)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -52,11 +54,13 @@ def _packed(value: Value, weight: Tensor, ready: Schedule, size: list[int]) -> T
 
 def _steady(wave: AxisWave, ready: Schedule, index: int, axis: Axis) -> int:
     """Entries of the first argument that a step in the middle of the scene reads."""
-    middle = wave.num_steps // 2
-    out = wave.breaks[index][middle], wave.breaks[index][middle + 1]
+    spans = list(pairwise(wave.breaks[index]))
+    out = spans[len(spans) // 2]
+    if out[0] >= out[1]:  # it waits for more of its argument, and then computes much at once
+        out = max(spans, key=lambda span: span[1] - span[0])
     needs = ready.stages[index].needs[0]
     need = needs.get(axis) if needs else None
-    if need is None or out[0] >= out[1]:
+    if need is None:
         return ready.graph.values[ready.graph.values[index].refs()[0]].shape[2 + (axis is Axis.COL)]
     low, high = need.need(*out)
     return high - low
