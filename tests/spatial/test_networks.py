@@ -9,6 +9,7 @@ import torch
 from comparison import difference, fallbacks, scene, streamed
 from networks import NETWORKS, OUTPUTS, SHAPES, build
 
+from wholescene import spatial
 from wholescene.spatial.capture import capture
 from wholescene.spatial.schedule import schedule
 
@@ -39,6 +40,9 @@ def _check(name: str, block: int) -> None:
     ready = schedule(capture(module, shape, dtype=torch.float64, output=output))
     assert difference(streamed(ready, image, block), expected) < 1e-9
     assert fallbacks(ready) == []
+    # As users run it: norms folded, weights packed.
+    found = spatial.stream(module.float(), image.float(), block=96, output=output)
+    assert difference(found.double(), expected) < 1e-3
 
 
 @pytest.mark.parametrize("name", FAST)
