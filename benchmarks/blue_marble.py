@@ -97,8 +97,8 @@ def means(image: NDArray[np.uint8], every: int) -> NDArray[np.uint8]:
         return image
     bands, height, width = image.shape
     squares = image.reshape(bands, height // every, every, width // every, every)
-    means: NDArray[np.uint8] = squares.mean((2, 4)).round().astype(np.uint8)
-    return means
+    found: NDArray[np.uint8] = squares.mean((2, 4)).round().astype(np.uint8)
+    return found
 
 
 def write(

@@ -13,7 +13,7 @@ Training time is equal by steps: as many as the pace, measured once for each kin
 time. Every network maps the scored scenes whole.
 
     python benchmarks/context.py --seconds 160
-    python benchmarks/context.py --seconds 400 --task blue-marble \
+    python benchmarks/context.py --seconds 240 --task blue-marble \
         --source $WHOLESCENE_DATA/blue-marble
 
 Finished cells are kept in ``--work`` and are not run again; remove the folder to start afresh.

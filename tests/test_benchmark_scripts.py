@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from wholescene.datasets import load_dataset, verify
-from wholescene.geometry import Window
+from wholescene.geometry import Size, Window
 from wholescene.raster import SceneReader
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -193,6 +193,20 @@ def test_blue_marble_is_cut_without_leaks(tmp_path: Path, script: Any) -> None:
         (r.transform.c, r.transform.c + r.size.width * r.transform.a) for r in (west, val, test)
     ]
     assert ends == [(-180, 0), pytest.approx((2, 40)), pytest.approx((42, 180))]
+
+
+@pytest.mark.slow
+def test_blue_marble_in_larger_pixels_covers_the_same(tmp_path: Path, script: Any) -> None:
+    blue_marble = script("blue_marble")
+    dataset = load_dataset(blue_marble.prepare(data("blue-marble"), tmp_path, every=5))
+    image = np.arange(75, dtype=np.uint8).reshape(3, 5, 5)
+    assert blue_marble.means(image, 5).ravel().tolist() == [12, 37, 62]
+    for name, west, east in (("train", -180, 0), ("val", 2, 40), ("test", 42, 180)):
+        with SceneReader(dataset.split(name)[0].files["image"]) as reader:
+            size, place = reader.size, reader.transform
+            assert size == Size(540, (east - west) * 3)
+            assert (place.c, place.f) == pytest.approx((west, 90))
+            assert (place.a, place.e) == pytest.approx((1 / 3, -1 / 3))
 
 
 @pytest.mark.slow

@@ -193,3 +193,5 @@ def test_no_segment_is_refused() -> None:
     shard = spatial.Shard(torch.zeros(1, 3, 8, 8), 0, 8)
     with pytest.raises(InputError, match=r"segments = 0 must be 1 or more"):
         spatial.run_sharded(nn.Conv2d(3, 2, 1), shard, segments=0)
+    with pytest.raises(InputError, match=r"segments = 0 must be 1 or more"):
+        spatial.segment_bytes(nn.Conv2d(3, 2, 1), (1, 3, 8, 8), 0)

@@ -14,6 +14,7 @@ from wholescene.errors import ConfigError
 __all__ = ["ColorChange", "hue_depth", "turn_hue"]
 
 TINY = 1e-30
+"""Smallest difference of bands that anything is divided by."""
 
 GREY = (0.299, 0.587, 0.114)
 """Share of red, green and blue in a grey value (ITU-R BT.601)."""
@@ -107,8 +108,8 @@ def hue_depth(colors: Tensor, degrees: float | Tensor) -> tuple[Tensor, Tensor, 
     sixths = _hue(colors, value, spread) + degrees / 60
     sixths -= 6 * (sixths / 6).floor_()
     # Around the circle red falls, stays low and rises; green and blue rise, stay high and fall.
-    middle, sign, start = (_of_bands(colors, each) for each in ((3, 2, 4), (-1, 1, 1), (2, -1, -1)))
-    depth = torch.addcmul(start, (sixths - middle).abs_(), sign).clamp_(0, 1)
+    red, green, blue = ((sixths - middle).abs_() for middle in (3, 2, 4))
+    depth = torch.stack([2 - red, green.sub_(1), blue.sub_(1)]).clamp_(0, 1)
     return value, spread, depth
 
 
@@ -117,11 +118,6 @@ def _hue(colors: Tensor, value: Tensor, spread: Tensor) -> Tensor:
     red, green, blue = colors
     others = torch.where(value == green, blue - red + 2 * spread, red - green + 4 * spread)
     return torch.where(value == red, green - blue, others).div_(spread.clamp_min(TINY))
-
-
-def _of_bands(colors: Tensor, values: tuple[float, float, float]) -> Tensor:
-    """A value for each of red, green and blue, (3, 1, ...)."""
-    return colors.new_tensor(values).view(3, *[1] * (colors.ndim - 1))
 
 
 def _grey(colors: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 from wholescene.errors import InputError
@@ -101,7 +101,7 @@ def choose_block(plan: Schedule, budget: int, *, spilled: bool) -> Footprint:
     for block in BLOCKS:
         found = footprint(plan, block, spilled=spilled)
         if found.peak <= budget:
-            return replace(found, budget=budget)
+            return found
     assert found is not None
     advice = "" if spilled else "; with spill_dir= kept values go to a file"
     raise InputError(

@@ -222,9 +222,11 @@ def choose_footprint(
     if memory is None:
         return footprint(ready, block or DEFAULT_BLOCK, spilled=spilled)
     budget = parse_bytes(memory)
-    if block is None:
-        return choose_block(ready, budget, spilled=spilled)
-    found = footprint(ready, block, spilled=spilled)
+    found = (
+        choose_block(ready, budget, spilled=spilled)
+        if block is None
+        else footprint(ready, block, spilled=spilled)
+    )
     if found.peak > budget:
         raise InputError(
             f"block={block} takes about {found.peak:,} bytes, more than memory={memory!r}; "

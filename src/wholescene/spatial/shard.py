@@ -150,8 +150,10 @@ def segment_bytes(
         output: As for :func:`run_sharded`.
 
     Raises:
+        InputError: If ``segments`` is below 1.
         UnsupportedError: If the module cannot be traced.
     """
+    _check_segments(segments)
     staging = _live_staging(module, shape, torch.float32, output)
     return count_bytes(deal(staging, (0, shape[2]), 0).tasks, segments)
 
@@ -270,10 +272,14 @@ def _scene_shape(shard: Shard) -> tuple[int, ...]:
     return batch, channels, shard.height, width
 
 
-def _check(shard: Shard, segments: int) -> None:
-    rows = shard.local_rows
+def _check_segments(segments: int) -> None:
     if segments < 1:
         raise InputError(f"segments = {segments} must be 1 or more; 1 keeps everything")
+
+
+def _check(shard: Shard, segments: int) -> None:
+    rows = shard.local_rows
+    _check_segments(segments)
     if rows.dim() != 4:
         raise InputError(f"local_rows of shape {tuple(rows.shape)} is not (B, C, h, W)")
     if shard.height < 1 or not 0 <= shard.start <= shard.start + rows.shape[2] <= shard.height:
