@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,128 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wholescene.errors import LabelError
-from wholescene.geometry import Size, Window
-from wholescene.labels import ClassTable
+from wholescene.geometry import Size, Window, block_windows
 from wholescene.raster.gdal import HandlePool, gdal_env
 from wholescene.raster.georeference import Grid
 from wholescene.raster.info import SceneInfo, describe
+from wholescene.raster.mask_coding import (
+    MaskCoding,
+    color_codes,
+    count_runs,
+    find_runs,
+    whole_numbers,
+)
 from wholescene.raster.source_reader import read_pixels
 from wholescene.raster.tiles import storage_windows
 from wholescene.raster.write import StripWriter
 
-__all__ = ["MaskCoding", "MaskReader", "convert_mask", "mask_values"]
-
-Color = tuple[int, int, int]
+__all__ = ["MaskReader", "convert_mask", "mask_values"]
 
 STRIP_PIXELS = 1 << 21
-PIECE_PIXELS = 1 << 16
-_SHOWN = 5
-_UNKNOWN = 65_535
-
-
-@dataclass(frozen=True)
-class MaskCoding:
-    """What the values of a mask stand for.
-
-    Args:
-        classes: Classes, and the id of ignored pixels.
-        colors: Class id of every colour a mask of three bands may hold.
-        ids: Class id of every value a mask of one band may hold; ``None`` takes values as ids.
-        tolerance: How far each of red, green and blue may be off, for masks saved with loss.
-    """
-
-    classes: ClassTable
-    colors: Mapping[Color, int]
-    ids: Mapping[int, int] | None = None
-    tolerance: int = 0
-
-    def from_colors(self, pixels: NDArray[np.uint8], where: str) -> NDArray[np.unsignedinteger]:
-        """Class ids of colours.
-
-        Args:
-            pixels: Red, green, blue, (3, h, w).
-            where: File named in the error.
-
-        Raises:
-            LabelError: If a colour is in no class; with its number of pixels.
-        """
-        codes = pixels[0].astype(np.intp)  # what an index must be: nothing is copied later
-        for band in pixels[1:]:
-            codes <<= 8
-            codes |= band
-        ids: NDArray[np.uint16] = np.take(self._id_of_code, codes, mode="clip")
-        if (ids == _UNKNOWN).any():
-            raise self._unknown_colors(codes[ids == _UNKNOWN], where)
-        return ids.astype(self.classes.map_dtype)
-
-    def from_ids(self, stored: NDArray[np.generic], where: str) -> NDArray[np.unsignedinteger]:
-        """Class ids of the values of a one-band mask, (h, w).
-
-        Raises:
-            LabelError: If a value is in no class; with its number of pixels.
-        """
-        values = np.asarray(stored)
-        if not np.issubdtype(values.dtype, np.integer):
-            if (values != np.round(values)).any():
-                raise LabelError(f"{where}: the labels hold fractions; class ids are whole numbers")
-            values = values.astype(np.int64)
-        low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
-        if low < 0 or high >= _UNKNOWN:
-            raise self._unknown_ids(values, where)
-        ids: NDArray[np.uint16] = self._id_of_value[values]
-        if (ids == _UNKNOWN).any():
-            raise self._unknown_ids(values[ids == _UNKNOWN], where)
-        return ids.astype(self.classes.map_dtype)
-
-    def knows(self, values: set[int]) -> bool:
-        """Whether every value of a one-band mask is known."""
-        return values <= set(self._known_values)
-
-    @cached_property
-    def _known_values(self) -> tuple[int, ...]:
-        if self.ids is not None:
-            return tuple(self.ids)
-        ignored = () if self.classes.ignore_id is None else (self.classes.ignore_id,)
-        return (*self.classes.ids, *ignored)
-
-    @cached_property
-    def _id_of_value(self) -> NDArray[np.uint16]:
-        lookup = np.full(_UNKNOWN + 1, _UNKNOWN, np.uint16)
-        for value in self._known_values:
-            lookup[value] = value if self.ids is None else self.ids[value]
-        return lookup
-
-    @cached_property
-    def _id_of_code(self) -> NDArray[np.uint16]:
-        lookup = np.full((256, 256, 256), _UNKNOWN, np.uint16)
-        for color, value in self.colors.items():
-            off = self.tolerance
-            lookup[tuple(slice(max(0, part - off), part + off + 1) for part in color)] = value
-        return lookup.ravel()
-
-    def _unknown_colors(self, codes: NDArray[np.intp], where: str) -> LabelError:
-        found = Counter(dict(zip(*np.unique(codes, return_counts=True), strict=True)))
-        listed = ", ".join(
-            f"({code >> 16}, {code >> 8 & 255}, {code & 255}) ({count} px)"
-            for code, count in found.most_common(_SHOWN)
-        )
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        known = ", ".join(f"{color} {value}" for color, value in self.colors.items())
-        return LabelError(
-            f"{where}: colour {listed}{more} is in no class; known are (colour id) {known}. The "
-            "file may be another kind of mask (instances, another dataset), or was saved with loss "
-            "(JPEG) or resized"
-        )
-
-    def _unknown_ids(self, values: NDArray[Any], where: str) -> LabelError:
-        found = Counter(dict(zip(*np.unique(values, return_counts=True), strict=True)))
-        listed = ", ".join(f"{value} ({count} px)" for value, count in found.most_common(_SHOWN))
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        return LabelError(
-            f"{where}: value {listed}{more} stands for no class; known are "
-            f"{sorted(self._known_values)}. The file may be another kind of mask, or follow the "
-            "ids of another tool: see --layout"
-        )
+_TOO_MANY = 1 << 12
 
 
 class MaskReader:
@@ -142,24 +36,30 @@ class MaskReader:
 
     Args:
         path: The file.
-        coding: What its values stand for.
 
     Raises:
         RasterError: If the file cannot be read.
-        LabelError: If it has neither one band nor three.
+        LabelError: If it has neither one band nor three, or colours of more than 8 bits.
     """
 
-    def __init__(self, path: str | Path, coding: MaskCoding) -> None:
-        self.path, self.coding = Path(path), coding
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
         self._handles = HandlePool()
-        with gdal_env():
+        # Each pixel is read once: past the cache of blocks, where the file is not packed.
+        with gdal_env(GTIFF_DIRECT_IO=True):
             self.info: SceneInfo = describe(self._handles.get(str(path)), str(path))
         bands = tuple(band.index for band in self.info.data_bands)
         if len(bands) not in (1, 3):
             raise LabelError(
                 f"{path}: a mask has one band of ids or three of colour, this one has {len(bands)}"
             )
-        self._bands = bands
+        dtype = self.info.data_bands[0].dtype
+        if len(bands) == 3 and dtype != "uint8":
+            raise LabelError(
+                f"{path}: colours of type {dtype}; a mask of three bands holds red, green and blue "
+                "of 8 bits, so save it as uint8"
+            )
+        self.bands = bands
 
     @property
     def size(self) -> Size:
@@ -174,30 +74,30 @@ class MaskReader:
     @property
     def shows_colors(self) -> bool:
         """Whether classes are colours."""
-        return len(self._bands) == 3
+        return len(self.bands) == 3
 
     def stored(self, window: Window) -> NDArray[Any]:
         """Values as stored, (bands, h, w)."""
-        return read_pixels(str(self.path), self._handles, window, self._bands)
+        return read_pixels(str(self.path), self._handles, window, self.bands)
 
-    def ids(self, window: Window) -> NDArray[np.unsignedinteger]:
-        """Class ids, (h, w).
-
-        Raises:
-            LabelError: If a value or colour is in no class.
-        """
-        return self.decoded(self.stored(window))
-
-    def decoded(self, stored: NDArray[Any]) -> NDArray[np.unsignedinteger]:
-        """Class ids of stored values, (bands, h, w) to (h, w).
+    def count(self, window: Window) -> Counter[int]:
+        """Pixels of each value, or of each number of ``color_codes``.
 
         Raises:
-            LabelError: If a value or colour is in no class.
+            LabelError: If values are fractions.
         """
-        where = str(self.path)
+        values, lengths = find_runs(self.stored(window))
+        return count_runs(self.numbers(values), lengths)
+
+    def numbers(self, values: NDArray[Any]) -> NDArray[Any]:
+        """One whole number a value, (bands, n) to (n,).
+
+        Raises:
+            LabelError: If values are fractions.
+        """
         if self.shows_colors:
-            return self.coding.from_colors(stored.astype(np.uint8, copy=False), where)
-        return self.coding.from_ids(stored[0], where)
+            return color_codes(values)
+        return whole_numbers(values[0], str(self.path))
 
     def close(self) -> None:
         """Close the file."""
@@ -223,7 +123,7 @@ def convert_mask(
             image.
         OutputError: If the raster cannot be written.
     """
-    reader = MaskReader(mask, coding)
+    reader = MaskReader(mask)
     try:
         grid = _placed(reader, place)
         with StripWriter(
@@ -235,20 +135,20 @@ def convert_mask(
             crs=grid.crs,
             compress="packbits",  # five times as fast as deflate, and class ids come in runs
         ) as writer:
-            return _copy(reader, writer, coding.classes)
+            return _copy(reader, writer, coding)
     finally:
         reader.close()
 
 
 def mask_values(path: str | Path) -> set[int]:
     """Values that stand in a mask of one band; none for a mask of colours."""
-    reader = MaskReader(path, MaskCoding(ClassTable.from_names("?"), {}))
+    reader = MaskReader(path)
     try:
         if reader.shows_colors:
             return set()
         found: set[int] = set()
         for window in storage_windows(reader.size, reader.info.block, STRIP_PIXELS):
-            found.update(np.unique(reader.stored(window)).tolist())
+            found.update(reader.count(window))
         return found
     finally:
         reader.close()
@@ -270,20 +170,21 @@ def _difference(mask: Size, image: Size) -> str:
     return f"{rows:+d} rows, {cols:+d} columns"
 
 
-def _copy(reader: MaskReader, writer: StripWriter, classes: ClassTable) -> NDArray[np.int64]:
-    size = reader.size
-    rows = max(1, min(size.height, STRIP_PIXELS // size.width // 512 * 512 or 512))
-    step = max(1, PIECE_PIXELS // size.width)
-    counts = np.zeros(classes.num_classes + 1, np.int64)
-    for top in range(0, size.height, rows):
-        height = min(rows, size.height - top)
-        stored = reader.stored(Window(row_off=top, col_off=0, height=height, width=size.width))
-        ids = np.empty((1, height, size.width), classes.map_dtype)
-        # Pieces that stay in the cache of a core; longer ones would wait for memory.
-        for first in range(0, height, step):
-            piece = slice(first, first + step)
-            ids[0, piece] = found = reader.decoded(stored[:, piece])
-            counts[:-1] += [np.count_nonzero(found == i) for i in classes.ids]
-        writer.write(top, ids)
-    counts[-1] = size.area - counts.sum()
-    return counts
+def _copy(reader: MaskReader, writer: StripWriter, coding: MaskCoding) -> NDArray[np.int64]:
+    (height, width), where = reader.size, str(reader.path)
+    rows = max(1, min(height, STRIP_PIXELS // width // 512 * 512 or 512))
+    counts = np.zeros(coding.unknown + 1, np.int64)
+    wrong: Counter[int] = Counter()
+    for window in block_windows(reader.size, Size(rows, width)):
+        values, lengths = find_runs(reader.stored(window))
+        places = coding.places(values, where)
+        counts += np.bincount(places, lengths, len(counts)).astype(np.int64)
+        if (bad := places == coding.unknown).any():
+            wrong += count_runs(reader.numbers(values[:, bad]), lengths[bad])
+        if len(wrong) > _TOO_MANY:
+            break
+        ids = coding.id_of_place[places].repeat(lengths)
+        writer.write(window.row_off, ids.reshape(1, *window.size))
+    if wrong:
+        raise coding.refusal(wrong, where, len(reader.bands))
+    return counts[:-1]

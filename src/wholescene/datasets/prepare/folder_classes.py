@@ -9,13 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from wholescene.datasets.contract import ClassEntry
 from wholescene.datasets.prepare.class_file import class_file_text
 from wholescene.errors import DatasetError, LabelError
-from wholescene.labels import ClassTable
-from wholescene.raster.masks import MaskCoding, MaskReader
+from wholescene.raster.mask_coding import Color, color_of
+from wholescene.raster.masks import MaskReader
 from wholescene.raster.rasterize import PolygonFile
 from wholescene.raster.sidecar import read_palette
 from wholescene.raster.tiles import storage_windows
@@ -31,8 +29,6 @@ TWO_CLASSES = (ClassEntry(id=0, name=BACKGROUND), ClassEntry(id=1, name="foregro
 _MAX_COLORS = 4096
 _PIXELS_AT_ONCE = 1 << 21
 _SHOWN_COLORS = 20
-
-Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -233,12 +229,12 @@ def _colors_without_names(
     tally: _Tally, example: Path, given: tuple[ClassEntry, ...] | None
 ) -> str:
     common = tally.pixels.most_common(_SHOWN_COLORS)
-    listed = ", ".join(f"{_rgb(code)} ({count} px)" for code, count in common)
+    listed = ", ".join(f"{color_of(code)} ({count} px)" for code, count in common)
     more = len(tally.pixels) - len(common)
     names = [entry.name for entry in given or ()]
     names += [f"class_{i}" for i in range(len(names), len(common))]
     entries = [
-        ClassEntry(id=i, name=names[i], color=_rgb(code)) for i, (code, _) in enumerate(common)
+        ClassEntry(id=i, name=names[i], color=color_of(code)) for i, (code, _) in enumerate(common)
     ]
     lossy = (
         " So many colours mean that masks were saved with loss (JPEG) or are images."
@@ -253,26 +249,14 @@ def _colors_without_names(
     )
 
 
-def _rgb(code: int) -> Color:
-    return code >> 16, code >> 8 & 255, code & 255
-
-
 def _tally(path: Path) -> _Tally:
     """Count the values of one mask; stops when there are too many."""
-    reader = MaskReader(path, MaskCoding(ClassTable.from_names("?"), {}))
+    reader = MaskReader(path)
     try:
         tally = _Tally(reader.shows_colors)
         limit = _MAX_COLORS if reader.shows_colors else MAX_CLASSES
         for window in storage_windows(reader.size, reader.info.block, _PIXELS_AT_ONCE):
-            stored = reader.stored(window)
-            codes = stored[0]
-            if reader.shows_colors:
-                red, green, blue = stored.astype(np.int32)
-                codes = red << 16 | green << 8 | blue
-            values, counts = np.unique(codes, return_counts=True)
-            if (values != np.round(values)).any():
-                raise LabelError(f"{path}: the labels hold fractions; class ids are whole numbers")
-            tally.pixels.update(dict(zip(map(int, values), counts.tolist(), strict=True)))
+            tally.pixels.update(reader.count(window))
             if len(tally.pixels) > limit:
                 break
         return tally

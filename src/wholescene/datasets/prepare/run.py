@@ -23,7 +23,8 @@ from wholescene.datasets.public.recipe import Recipe
 from wholescene.datasets.table import SceneRecord
 from wholescene.errors import DatasetError, InputError
 from wholescene.progress import Progress
-from wholescene.raster.masks import MaskCoding, mask_values
+from wholescene.raster.mask_coding import MaskCoding
+from wholescene.raster.masks import mask_values
 from wholescene.raster.source import SourceSpec
 
 __all__ = ["Prepared", "ScenePlan", "prepare_dataset", "work_on"]

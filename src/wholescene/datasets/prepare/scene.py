@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from wholescene.datasets.contract import Statistics
 from wholescene.datasets.table import SceneRecord
 from wholescene.raster.aside import written_aside
-from wholescene.raster.masks import MaskCoding, convert_mask
+from wholescene.raster.mask_coding import MaskCoding
+from wholescene.raster.masks import convert_mask
 from wholescene.raster.read import SceneReader
 from wholescene.raster.source import SourceSpec
 from wholescene.raster.statistics import Moments, scene_moments
