@@ -49,10 +49,11 @@ def state(out: Path) -> dict[str, torch.Tensor]:
     return flat | load_file(out / "model/model.safetensors")
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_run_writes_what_it_promises(
-    make_pretrain_config: MakeConfig, pool: Dataset, tmp_path: Path
+    make_pretrain_config: MakeConfig, pool: Dataset, tmp_path: Path, precision: str
 ) -> None:
-    config = make_pretrain_config(probe=PROBE, **GLCNET)
+    config = make_pretrain_config(probe=PROBE, train={"precision": precision}, **GLCNET)
     messages: list[TrainMessage] = []
     result = pretrain(config, pool, tmp_path / "run", progress=messages.append)
     assert result.trained == "all"

@@ -74,14 +74,13 @@ class WatchValidator:
         """Look at the network; ``None``, on every rank, if any was asked to stop."""
         if bool(module.trainer.strategy.reduce_boolean_decision(stop.is_set, all=False)):
             return None
-        with module.trainer.precision_plugin.forward_context():
-            watch = self.look(cast(PretrainModule, module).method)
+        watch = self.look(cast(PretrainModule, module).method)
         if self._progress is not None:
             self._progress(Notice(text=f"step {module.global_step}: {watch}"))
         return watch
 
     def look(self, method: Method) -> Watch:
-        """Measure spread and accuracy in evaluation mode."""
+        """Measure spread and accuracy in evaluation mode, in float32 whatever trains."""
         was_training = method.training
         method.eval()
         spread = embedding_spread(in_batches(method.embed, self._windows, method))
