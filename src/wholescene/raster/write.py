@@ -111,7 +111,8 @@ class StripWriter:
         """
         self._check(row_off, pixels)
         self._next_row += pixels.shape[1]
-        rows = np.concatenate([self._pending, pixels], axis=1)
+        held = self._pending
+        rows = np.concatenate([held, pixels], axis=1) if held.size else pixels
         # A compressed tile is written once: rewriting would leave its old bytes in the file.
         whole = rows.shape[1] // self._tile * self._tile
         if self._next_row == self.size.height:
