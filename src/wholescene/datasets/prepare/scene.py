@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from wholescene.raster.statistics import Moments, scene_moments
 
 __all__ = ["SceneResult", "SceneWork", "merge_results"]
 
-SAMPLED_PIXELS = 1 << 22
+SAMPLED_PIXELS = 1 << 21
 """Pixels of a scene that count for the statistics, about; windows of them are spread over it."""
 
+_WINDOWS = 16
 _VALUES_AT_ONCE = 1 << 23
 
 
@@ -84,8 +86,9 @@ class SceneWork:
             counts = self._convert(image)
             moments = None
             if self.with_moments:
-                block = max(1, int((_VALUES_AT_ONCE / image.num_bands) ** 0.5))
-                moments = scene_moments(image, block=min(block, 512), max_pixels=SAMPLED_PIXELS)
+                at_once = min(SAMPLED_PIXELS // _WINDOWS, _VALUES_AT_ONCE // image.num_bands)
+                block = max(1, isqrt(at_once))
+                moments = scene_moments(image, block=block, max_pixels=SAMPLED_PIXELS)
             result = SceneResult(image.band_names, moments, counts)
         self._record(key, result)
         return result
