@@ -211,6 +211,22 @@ def test_shares_that_choose_the_same_are_one_run(
     assert result.cells[1].miou == result.cells[3].miou
 
 
+def test_maps_are_made_as_scoring_says(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[dict[str, Any]] = []
+    real = few_labels.evaluate_split
+
+    def listening(*args: Any, **more: Any) -> Any:
+        said.append(more)
+        return real(*args, **more)
+
+    monkeypatch.setattr(few_labels, "evaluate_split", listening)
+    scoring = {"engine": "windowed", "block": 32, "precision": "bfloat16"}
+    simclr = only(settings(world), "simclr")
+    run(world, settings(world, methods=simclr, scoring=scoring, fractions=(1.0,), draws=1))
+    assert said
+    assert all(scoring.items() <= more.items() for more in said)
+
+
 def test_changed_settings_are_new_attempts_and_old_ones_stay_listed(world: World) -> None:
     study = settings(world, methods=only(settings(world), "simclr"), fractions=(0.2,), draws=1)
     first = run(world, study)

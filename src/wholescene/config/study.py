@@ -41,6 +41,8 @@ class StudyScoring(BaseModel):
     want ``windowed``, with a block near the size they trained on."""
     block: int | None = Field(default=None, ge=1)
     """As ``--block``, px; none: that of the engine."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """As ``--precision``."""
 
 
 class StudyConfig(BaseModel):
