@@ -48,8 +48,8 @@ def unit_px(name: str) -> int:
 
 def streamed(module: nn.Module, shape: Shape, block: int | None) -> Run:
     """The exact engine; warmed by two rows of blocks, as tile loops are by a tile."""
+    from wholescene.heap import steady_heap
     from wholescene.spatial import Streamer
-    from wholescene.spatial.pool import steady_heap
 
     _held.enter_context(steady_heap())
     ready = Streamer(module, shape, block=block)

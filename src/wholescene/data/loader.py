@@ -13,6 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from wholescene.data.cache import cache_mb_per_process
 from wholescene.data.stream import ShardedBatches
+from wholescene.heap import plain_heap
 from wholescene.raster.read import cap_gdal_cache
 
 __all__ = ["open_loader"]
@@ -62,5 +63,6 @@ def _start_worker(worker: int, *, cache_mb: int) -> None:
     # Ctrl-C reaches every process of the terminal; the training process alone decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cap_gdal_cache(cache_mb)
+    plain_heap()
     # What came from the training process is left alone by the collector, so its pages stay shared.
     gc.freeze()

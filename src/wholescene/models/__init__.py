@@ -13,6 +13,7 @@ from wholescene.models.inspect import (
     show,
 )
 from wholescene.models.interaction import InteractionOptions
+from wholescene.models.memory_format import in_fast_order
 from wholescene.models.normalise import normalise
 from wholescene.models.refine import RefineRunSettings, RefineSettings
 from wholescene.models.refiner import RefinedSegmenter
@@ -39,6 +40,7 @@ __all__ = [
     "build_encoder",
     "build_segmenter",
     "describe",
+    "in_fast_order",
     "list_decoders",
     "list_encoders",
     "load_encoder_weights",

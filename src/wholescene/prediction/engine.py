@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from wholescene.errors import InputError, UnsupportedError
 from wholescene.geometry import Size, Window
-from wholescene.models import RefinedSegmenter, Segmenter, normalise
+from wholescene.models import RefinedSegmenter, Segmenter, in_fast_order, normalise
 from wholescene.prediction.views import Views
 from wholescene.raster import Pixels, SceneReader
 
@@ -178,11 +178,8 @@ class Forward:
         return result.cpu()
 
     def _probabilities(self, image: Tensor) -> Tensor:
-        if image.device.type == "cpu":
-            # oneDNN convolves in this order; in any other it keeps a second copy of each layer.
-            image = image.contiguous(memory_format=torch.channels_last)
         with self._autocast():
-            logits = self._model(image)
+            logits = self._model(in_fast_order(image))
         check_logits(tuple(logits.shape), tuple(image.shape), len(self.spec.classes))
         probabilities: Tensor = logits.float().softmax(1)
         return probabilities

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from wholescene import __version__
 from wholescene.errors import InputError, OutputError, WholesceneError
 from wholescene.geometry import Size, Window
+from wholescene.heap import steady_heap
 from wholescene.launch import launched
 from wholescene.models import Segmenter, load_model, model_id
 from wholescene.prediction.choice import choose_engine
@@ -207,7 +208,8 @@ def _map(
     size = reader.size
     _check_disk(outputs, size, more=engine.disk_bytes, file_bytes=engine.file_bytes)
     has_data = False
-    with RowStore(outputs.folder, outputs.products, size, making, resume) as store:
+    stored = RowStore(outputs.folder, outputs.products, size, making, resume)
+    with steady_heap(), stored as store:
         first = store.rows_done
         if first < size.height:
             # Closed at once on Ctrl-C, so that the reading thread ends before the files do.

@@ -22,7 +22,7 @@ from torch import Tensor
 from wholescene.errors import InputError, OutputError, WholesceneError
 from wholescene.geometry import Size, Window
 from wholescene.launch import Say, launched, run_ranks
-from wholescene.models import Segmenter, normalise
+from wholescene.models import Segmenter, in_fast_order, normalise
 from wholescene.prediction.engine import PRECISIONS, borrowed, check_finite, float_bytes
 from wholescene.prediction.outputs import Outputs
 from wholescene.progress import Progress
@@ -212,10 +212,7 @@ def _read(model: Segmenter, reader: SceneReader, first: int, last: int) -> tuple
 def _logits(task: ShardedMap, shard: Shard, device: torch.device, say: Say) -> Tensor:
     dtype, area = PRECISIONS[task.precision], shard.height * shard.local_rows.shape[3]
     model = task.model if dtype is torch.float32 else copy.deepcopy(task.model).to(dtype)
-    rows = shard.local_rows.to(device, dtype)
-    if device.type == "cpu":
-        # The order in which oneDNN convolves.
-        rows = rows.contiguous(memory_format=torch.channels_last)
+    rows = in_fast_order(shard.local_rows.to(device, dtype))
     with borrowed(model, device):
         found = run_sharded(
             model,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from wholescene.geometry import Size, Window
+from wholescene.models import in_fast_order
 from wholescene.prediction.ahead import Ahead
 from wholescene.prediction.engine import Band, Forward, check_finite, float_bytes
 from wholescene.raster import SceneReader
@@ -208,11 +209,7 @@ class _Run:
         """A region of the normalised scene; called on the streamer's reading thread."""
         self._thread.check()
         window = Window.from_slices(rows, cols)
-        image = self._forward.prepare([self._reader.read(window)])
-        if self._forward.device.type == "cpu":
-            # The order in which oneDNN convolves.
-            image = image.contiguous(memory_format=torch.channels_last)
-        return image
+        return in_fast_order(self._forward.prepare([self._reader.read(window)]))
 
     def _take(self, rows: slice, cols: slice, logits: Tensor) -> None:
         """Put a region of the result into its band."""

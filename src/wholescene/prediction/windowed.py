@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from wholescene.geometry import Size, Window, cover_starts
+from wholescene.heap import HeapWatch
 from wholescene.prediction.ahead import Ahead
 from wholescene.prediction.blend import RowBlender, axis_weights
 from wholescene.prediction.engine import Band, Forward, check_finite, float_bytes
-from wholescene.prediction.heap import release_freed_memory
 from wholescene.raster import Pixels, SceneReader
 
 __all__ = ["WindowedEngine"]
@@ -97,10 +97,12 @@ class WindowedEngine:
         blender.start(starts[first])
         row_weights = self._weights(starts, 0)
         col_weights = self._weights(self.col_starts, 1)
+        heap = HeapWatch()
         with Ahead(self._batches(reader, forward, first), waiting=READ_AHEAD) as batches:
             for i in range(first, len(starts)):
                 for batch in _row(batches):
                     self._add(blender, forward, batch, row_weights[starts[i]], col_weights)
+                    heap.work_ended()
                 done = blender.take(stops[i])
                 new = max(starts[i], rows_done)
                 if new < stops[i]:
@@ -114,8 +116,6 @@ class WindowedEngine:
         row_weight: Tensor,
         col_weights: dict[int, Tensor],
     ) -> None:
-        # The network needs most right now: what reading and the last batch left must not add to it.
-        release_freed_memory()
         windows, images = batch
         for window, probabilities in zip(windows, forward(images), strict=True):
             check_finite(probabilities, window)

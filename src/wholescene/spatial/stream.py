@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from wholescene.errors import InputError
+from wholescene.heap import steady_heap, tidy_heap
 from wholescene.spatial.capture import Output
 from wholescene.spatial.checkpoint import Checkpoint
 from wholescene.spatial.execute import Done, Execution, Read, Sink
 from wholescene.spatial.pack import pack_weights
 from wholescene.spatial.plan import Plan, choose_footprint, module_dtype, prepare, streamed_plan
-from wholescene.spatial.pool import Pool, steady_heap, tidy_heap
+from wholescene.spatial.pool import Pool
 
 __all__ = ["Streamer", "stream"]
 

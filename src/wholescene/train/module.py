@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from wholescene.data import Batch
 from wholescene.losses import CombinedLoss
-from wholescene.models import Segmenter
+from wholescene.models import Segmenter, in_fast_order
 from wholescene.train.ema import WeightAverage
 from wholescene.train.frozen import Freeze, FreezeNorm, resting_parts
 from wholescene.train.optim import build_optimizer
@@ -91,7 +91,7 @@ class SegmentationModule(LightningModule):
         del batch_idx
         if self._rows is not None:
             return {"loss": self._rows.loss(self.loss, batch)}
-        outputs = self.model.forward_train(batch["image"], batch["label"])
+        outputs = self.model.forward_train(in_fast_order(batch["image"]), batch["label"])
         return {"loss": self.loss(outputs, batch["label"])}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from lightning.pytorch import LightningModule
 
+from wholescene.heap import steady_heap
 from wholescene.models import Segmenter, build_segmenter
 from wholescene.train.checkpoint import LAST
 from wholescene.train.contract import RunSettings
@@ -149,7 +151,7 @@ def run_module(
     Raises:
         KeyboardInterrupt: If a second SIGINT came.
     """
-    with quiet_lightning():
+    with quiet_lightning(), steady_heap() if device == "cpu" else nullcontext():
         trainer = build_trainer(
             train,
             optim,

@@ -1,0 +1,121 @@
+"""Memory of the process that operators give back and take anew, many times a second."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+__all__ = ["HeapWatch", "plain_heap", "steady_heap", "tidy_heap"]
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of mallopt, and what glibc sets them to
+_DEFAULTS = {_TRIM_THRESHOLD: 128 << 10, _MMAP_MAX: 65536}
+_STEADY = {_TRIM_THRESHOLD: (1 << 31) - 1, _MMAP_MAX: 0}
+_SMALL = range(24, 137, 16)
+_STOCK = 4000
+_users: list[None] = []
+
+
+@contextmanager
+def steady_heap() -> Iterator[None]:
+    """Keep what operators free for the next ones, where the C library is glibc; for the process.
+
+    glibc gets large blocks from the operating system one by one and gives each back at once, so
+    that every result of a layer is made of pages that must be cleared first.
+    """
+    library = _glibc()
+    _users.append(None)
+    try:
+        if library is not None:
+            for name, number in _STEADY.items():
+                library.mallopt(name, number)
+            _stock_small_blocks(library)
+        yield
+    finally:
+        _users.pop()
+        if not _users:
+            plain_heap()
+
+
+def plain_heap() -> None:
+    """Leave the heap to the C library; for a process forked where it was kept steady, too."""
+    library = _glibc()
+    if library is not None:
+        for name, number in _DEFAULTS.items():
+            library.mallopt(name, number)
+        library.malloc_trim(0)
+
+
+@cache
+def _stock_small_blocks(library: Any) -> None:
+    """Put free small blocks aside, once, each between two that stay in use.
+
+    Aligned large blocks leave gaps of up to 96 bytes around them. Small allocations that found
+    nothing else would settle there, and the large block could not be used again for its size.
+    """
+    for size in _SMALL:
+        blocks = [library.malloc(size) for _ in range(2 * _STOCK)]
+        for block in blocks[::2]:
+            library.free(block)
+
+
+def tidy_heap(limit: int) -> None:
+    """Give free memory back once there is more than ``limit`` of it.
+
+    Small allocations between large ones keep the gaps from being used again, so a heap that
+    gives nothing back grows to a multiple of what is in use.
+    """
+    if free_bytes() > limit:
+        _glibc().malloc_trim(0)
+
+
+def free_bytes() -> int:
+    """Bytes of the heap that are not in use; 0 where the C library is not glibc."""
+    library = _glibc()
+    return 0 if library is None else int(library.mallinfo2().free)
+
+
+class HeapWatch:
+    """Keeps as much free memory as one piece of work leaves, for the next one like it."""
+
+    def __init__(self) -> None:
+        self._limit = 0
+
+    def work_ended(self) -> None:
+        """Give memory back where gaps add half again to what the first piece of work left.
+
+        Pages that were given back still count as free, so the limit goes up with them.
+        """
+        free = free_bytes()
+        if free > self._limit:
+            if self._limit:
+                _glibc().malloc_trim(0)
+            self._limit = free * 3 // 2
+
+
+class _Usage(ctypes.Structure):
+    """``struct mallinfo2`` of glibc; ``free`` are bytes in the heap that are not in use."""
+
+    _fields_ = (
+        ("before", ctypes.c_size_t * 8),
+        ("free", ctypes.c_size_t),
+        ("top", ctypes.c_size_t),
+    )
+
+
+@cache
+def _glibc() -> Any:
+    """The C library, if it is glibc of 2.33 or later."""
+    try:
+        library = ctypes.CDLL(None)
+        library.gnu_get_libc_version  # noqa: B018  # only glibc has it
+        library.mallinfo2.restype = _Usage
+        library.mallopt.argtypes = [ctypes.c_int, ctypes.c_int]
+        library.malloc_trim.argtypes = [ctypes.c_size_t]
+        library.malloc.argtypes, library.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+        library.free.argtypes, library.free.restype = [ctypes.c_void_p], None
+    except (AttributeError, OSError, TypeError):
+        return None
+    return library

@@ -1,0 +1,87 @@
+"""Free memory is kept for the next piece of work, and what gaps add is given back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from wholescene import heap
+from wholescene.models import in_fast_order
+
+
+class Library:
+    """Stands for glibc; counts what it is asked for."""
+
+    def __init__(self) -> None:
+        self.trims = 0
+        self.settings: dict[int, int] = {}
+
+    def malloc_trim(self, pad: int) -> None:
+        assert pad == 0
+        self.trims += 1
+
+    def mallopt(self, name: int, number: int) -> None:
+        self.settings[name] = number
+
+    def malloc(self, size: int) -> int:
+        return size
+
+    def free(self, block: int) -> None:
+        pass
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Library:
+    found = Library()
+    monkeypatch.setattr(heap, "_glibc", lambda: found)
+    return found
+
+
+def test_memory_is_given_back_when_gaps_add_half(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch, trims = heap.HeapWatch(), []
+    for free in (100, 120, 150, 151, 200, 226, 227, 228):
+        monkeypatch.setattr(heap, "free_bytes", lambda free=free: free)
+        watch.work_ended()
+        trims.append(library.trims)
+    assert trims == [0, 0, 0, 1, 1, 1, 2, 2]
+
+
+def test_the_last_user_leaves_the_heap_as_it_was(library: Library) -> None:
+    with heap.steady_heap():
+        steady = dict(library.settings)
+        with pytest.raises(KeyboardInterrupt), heap.steady_heap():
+            raise KeyboardInterrupt
+        assert library.settings == steady
+        assert library.trims == 0
+    assert library.settings != steady
+    assert library.settings.keys() == steady.keys()
+    assert library.trims == 1
+
+
+def test_nothing_happens_without_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heap, "_glibc", lambda: None)
+    with heap.steady_heap():
+        heap.HeapWatch().work_ended()
+        heap.tidy_heap(0)
+    assert heap.free_bytes() == 0
+
+
+def test_freed_memory_is_counted() -> None:
+    if heap._glibc() is None:
+        pytest.skip("the C library is not glibc of 2.33 or later")
+    with heap.steady_heap():
+        large = torch.ones(1 << 22)
+        before = heap.free_bytes()
+        del large
+        assert heap.free_bytes() - before >= 1 << 24
+
+
+def test_results_of_layers_keep_the_fast_order() -> None:
+    image = torch.rand(2, 3, 8, 8)
+    laid_out = in_fast_order(image)
+    assert torch.equal(laid_out, image)
+    layer = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    assert layer(laid_out).is_contiguous(memory_format=torch.channels_last)
