@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from wholescene.errors import LabelError
 from wholescene.labels import ClassTable
-from wholescene.raster import mask_coding
+from wholescene.raster import mask_coding, masks
 from wholescene.raster.mask_coding import MaskCoding, find_runs
 from wholescene.raster.masks import convert_mask
 
@@ -54,7 +54,11 @@ def test_runs_tell_every_pixel(pixels: np.ndarray, piece: int) -> None:
 
 @pytest.mark.parametrize("side", [1, 37, 601])
 @pytest.mark.parametrize("speckled", [True, False])
-def test_colors_become_ids(tmp_path: Path, side: int, speckled: bool) -> None:
+@pytest.mark.parametrize("at_once", [1, 40_000, 1 << 22])
+def test_colors_become_ids(
+    tmp_path: Path, side: int, speckled: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(masks, "STRIP_PIXELS", at_once)
     generator = np.random.default_rng(side)
     shape = (side, 700) if speckled else (-(-side // 7), 100)
     picked = generator.integers(0, 4, shape)

@@ -22,12 +22,12 @@ from wholescene.raster.mask_coding import (
     whole_numbers,
 )
 from wholescene.raster.source_reader import read_pixels
-from wholescene.raster.tiles import storage_windows
+from wholescene.raster.tiles import MAX_TILE_PX, storage_windows
 from wholescene.raster.write import StripWriter
 
 __all__ = ["MaskReader", "convert_mask", "mask_values"]
 
-STRIP_PIXELS = 1 << 21
+STRIP_PIXELS = 1 << 22
 _TOO_MANY = 1 << 12
 
 
@@ -171,8 +171,9 @@ def _difference(mask: Size, image: Size) -> str:
 
 
 def _copy(reader: MaskReader, writer: StripWriter, coding: MaskCoding) -> NDArray[np.int64]:
-    (height, width), where = reader.size, str(reader.path)
-    rows = max(1, min(height, STRIP_PIXELS // width // 512 * 512 or 512))
+    where, width = str(reader.path), reader.size.width
+    rows = max(1, STRIP_PIXELS // width)
+    rows -= rows % MAX_TILE_PX if rows > MAX_TILE_PX else 0  # whole tiles are written at once
     counts = np.zeros(coding.unknown + 1, np.int64)
     wrong: Counter[int] = Counter()
     for window in block_windows(reader.size, Size(rows, width)):
