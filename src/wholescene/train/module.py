@@ -89,9 +89,10 @@ class SegmentationModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Loss of one batch."""
         del batch_idx
+        batch["image"] = in_fast_order(batch["image"])
         if self._rows is not None:
             return {"loss": self._rows.loss(self.loss, batch)}
-        outputs = self.model.forward_train(in_fast_order(batch["image"]), batch["label"])
+        outputs = self.model.forward_train(batch["image"], batch["label"])
         return {"loss": self.loss(outputs, batch["label"])}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
