@@ -41,12 +41,13 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
 def test_memory_is_given_back_when_gaps_add_half(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watch, trims = heap.HeapWatch(), []
-    for free in (100, 120, 150, 151, 200, 226, 227, 228):
-        monkeypatch.setattr(heap, "free_bytes", lambda free=free: free)
+    watch, trims, mib = heap.HeapWatch(), [], 1 << 20
+    monkeypatch.setattr(heap, "free_bytes", lambda: 400 * mib)
+    for resident in (1000, 1100, 1200, 1201, 900, 1200, 1500):
+        monkeypatch.setattr(heap, "resident_bytes", lambda resident=resident: resident * mib)
         watch.work_ended()
         trims.append(library.trims)
-    assert trims == [0, 0, 0, 1, 1, 1, 2, 2]
+    assert trims == [0, 0, 0, 1, 1, 1, 2]
 
 
 def test_the_last_user_leaves_the_heap_as_it_was(library: Library) -> None:
@@ -77,6 +78,7 @@ def test_freed_memory_is_counted() -> None:
         before = heap.free_bytes()
         del large
         assert heap.free_bytes() - before >= 1 << 24
+        assert heap.resident_bytes() > 1 << 24
 
 
 def test_results_of_layers_keep_the_fast_order() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 __all__ = ["HeapWatch", "plain_heap", "steady_heap", "tidy_heap"]
@@ -15,6 +17,7 @@ _DEFAULTS = {_TRIM_THRESHOLD: 128 << 10, _MMAP_MAX: 65536}
 _STEADY = {_TRIM_THRESHOLD: (1 << 31) - 1, _MMAP_MAX: 0}
 _SMALL = range(24, 137, 16)
 _STOCK = 4000
+_SLACK = 64 << 20
 _users: list[None] = []
 
 
@@ -84,15 +87,23 @@ class HeapWatch:
         self._limit = 0
 
     def work_ended(self) -> None:
-        """Give memory back where gaps add half again to what the first piece of work left.
+        """Give memory back where gaps have added half again to what the first work left free.
 
-        Pages that were given back still count as free, so the limit goes up with them.
+        Free pages that were given back stay in the heap, so what counts is what is resident.
         """
-        free = free_bytes()
-        if free > self._limit:
-            if self._limit:
-                _glibc().malloc_trim(0)
-            self._limit = free * 3 // 2
+        resident = resident_bytes()
+        if not self._limit:
+            self._limit = resident + max(free_bytes() // 2, _SLACK)
+        elif resident > self._limit:
+            tidy_heap(0)
+
+
+def resident_bytes() -> int:
+    """Memory of the process that is really there; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+    except OSError:
+        return 0
 
 
 class _Usage(ctypes.Structure):
