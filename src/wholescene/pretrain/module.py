@@ -11,7 +11,6 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from wholescene.models import in_fast_order
 from wholescene.pretrain.methods import Method
 from wholescene.pretrain.pool import PoolBatch
 from wholescene.pretrain.views import ViewMaker
@@ -70,7 +69,6 @@ class PretrainModule(LightningModule):
                 count=self.method.num_views,
                 small=self.method.small_views,
             )
-        views = [view._replace(image=in_fast_order(view.image)) for view in views]
         return {"loss": self.method(views, self._generator)}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

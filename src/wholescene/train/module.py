@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from wholescene.data import Batch
 from wholescene.losses import CombinedLoss
-from wholescene.models import Segmenter, in_fast_order
+from wholescene.models import Segmenter
 from wholescene.train.ema import WeightAverage
 from wholescene.train.frozen import Freeze, FreezeNorm, resting_parts
 from wholescene.train.optim import build_optimizer
@@ -89,7 +89,6 @@ class SegmentationModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Loss of one batch."""
         del batch_idx
-        batch["image"] = in_fast_order(batch["image"])
         if self._rows is not None:
             return {"loss": self._rows.loss(self.loss, batch)}
         outputs = self.model.forward_train(batch["image"], batch["label"])
