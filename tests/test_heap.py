@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from wholescene import heap
-from wholescene.models import in_fast_order
 
 
 class Library:
@@ -43,11 +41,22 @@ def test_memory_is_given_back_when_gaps_add_half(
 ) -> None:
     watch, trims, mib = heap.HeapWatch(), [], 1 << 20
     monkeypatch.setattr(heap, "free_bytes", lambda: 400 * mib)
-    for resident in (1000, 1100, 1200, 1201, 900, 1200, 1500):
-        monkeypatch.setattr(heap, "resident_bytes", lambda resident=resident: resident * mib)
-        watch.work_ended()
-        trims.append(library.trims)
+    with heap.steady_heap():
+        for resident in (1000, 1100, 1200, 1201, 900, 1200, 1500):
+            monkeypatch.setattr(heap, "resident_bytes", lambda resident=resident: resident * mib)
+            watch.work_ended()
+            trims.append(library.trims)
     assert trims == [0, 0, 0, 1, 1, 1, 2]
+
+
+def test_a_heap_that_is_not_kept_is_left_alone(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = heap.HeapWatch()
+    for resident in (1, 1 << 40):
+        monkeypatch.setattr(heap, "resident_bytes", lambda resident=resident: resident)
+        watch.work_ended()
+    assert library.trims == 0
 
 
 def test_the_last_user_leaves_the_heap_as_it_was(library: Library) -> None:
@@ -79,11 +88,3 @@ def test_freed_memory_is_counted() -> None:
         del large
         assert heap.free_bytes() - before >= 1 << 24
         assert heap.resident_bytes() > 1 << 24
-
-
-def test_results_of_layers_keep_the_fast_order() -> None:
-    image = torch.rand(2, 3, 8, 8)
-    laid_out = in_fast_order(image)
-    assert torch.equal(laid_out, image)
-    layer = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
-    assert layer(laid_out).is_contiguous(memory_format=torch.channels_last)

@@ -90,7 +90,10 @@ class HeapWatch:
         """Give memory back where gaps have added half again to what the first work left free.
 
         Free pages that were given back stay in the heap, so what counts is what is resident.
+        Does nothing outside of :func:`steady_heap`.
         """
+        if not _users:
+            return
         resident = resident_bytes()
         if not self._limit:
             self._limit = resident + max(free_bytes() // 2, _SLACK)

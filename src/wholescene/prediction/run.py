@@ -208,8 +208,10 @@ def _map(
     size = reader.size
     _check_disk(outputs, size, more=engine.disk_bytes, file_bytes=engine.file_bytes)
     has_data = False
-    stored = RowStore(outputs.folder, outputs.products, size, making, resume)
-    with steady_heap(), stored as store:
+    with (
+        steady_heap(),
+        RowStore(outputs.folder, outputs.products, size, making, resume) as store,
+    ):
         first = store.rows_done
         if first < size.height:
             # Closed at once on Ctrl-C, so that the reading thread ends before the files do.

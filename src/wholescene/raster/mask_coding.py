@@ -21,7 +21,6 @@ __all__ = [
     "color_of",
     "count_runs",
     "find_runs",
-    "whole_numbers",
 ]
 
 Color = tuple[int, int, int]
@@ -93,39 +92,35 @@ class MaskCoding:
         ignored = self.classes.nodata_id
         return np.array([*self.classes.ids, ignored, ignored], self.classes.map_dtype)
 
-    def places(self, values: NDArray[Any], where: str) -> NDArray[np.uint16]:
+    def places(self, numbers: NDArray[np.integer], *, are_colors: bool) -> NDArray[np.uint16]:
         """Index of the class of each value, behind them ignored, behind that ``unknown``.
 
         Args:
-            values: Colours, (3, n), or values, (1, n).
-            where: File named in the error.
-
-        Raises:
-            LabelError: If values are fractions.
+            numbers: Values of a mask, or numbers of ``color_codes``, (n,).
+            are_colors: Which of the two.
         """
-        if len(values) == 3:
-            return np.take(self._place_of_code, color_codes(values))
-        whole = whole_numbers(values[0], where)
-        inside = (whole >= 0) & (whole <= MAX_ID)
-        return np.where(inside, self._place_of_value[np.where(inside, whole, 0)], self.unknown)
+        if are_colors:
+            return np.take(self._place_of_code, numbers)
+        inside = (numbers >= 0) & (numbers <= MAX_ID)
+        return np.where(inside, self._place_of_value[np.where(inside, numbers, 0)], self.unknown)
 
     def knows(self, values: set[int]) -> bool:
         """Whether every value of a one-band mask is known."""
         return values <= set(self._id_of_value)
 
-    def refusal(self, found: Mapping[Any, int], where: str, bands: int) -> LabelError:
+    def refusal(self, found: Mapping[int, int], where: str, *, are_colors: bool) -> LabelError:
         """What to say of values that stand for nothing.
 
         Args:
             found: Pixels of each value, or of each number of ``color_codes``.
             where: File named in the error.
-            bands: Of the mask.
+            are_colors: Which of the two.
         """
         common = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN]
-        shown = [(color_of(int(v)) if bands == 3 else v, count) for v, count in common]
+        shown = [(color_of(v) if are_colors else v, count) for v, count in common]
         listed = ", ".join(f"{value} ({count} px)" for value, count in shown)
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        if bands == 3:
+        if are_colors:
             known = ", ".join(f"{color} {value}" for color, value in self.colors.items())
             return LabelError(
                 f"{where}: colour {listed}{more} is in no class; known are (colour id) {known}. "
@@ -166,20 +161,7 @@ class MaskCoding:
         return lookup.ravel()
 
 
-def whole_numbers(values: NDArray[Any], where: str) -> NDArray[Any]:
-    """Values of a type that can be ids.
-
-    Raises:
-        LabelError: If they are fractions.
-    """
-    if np.issubdtype(values.dtype, np.integer):
-        return values
-    if (values != np.round(values)).any():
-        raise LabelError(f"{where}: the labels hold fractions; class ids are whole numbers")
-    return values.astype(np.int64)
-
-
-def count_runs(values: NDArray[Any], lengths: NDArray[np.intp]) -> Counter[Any]:
+def count_runs(values: NDArray[Any], lengths: NDArray[np.intp]) -> Counter[int]:
     """Pixels of each value.
 
     Args:

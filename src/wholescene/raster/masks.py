@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,7 @@ from wholescene.geometry import Size, Window, block_windows
 from wholescene.raster.gdal import HandlePool, gdal_env
 from wholescene.raster.georeference import Grid
 from wholescene.raster.info import SceneInfo, describe
-from wholescene.raster.mask_coding import (
-    MaskCoding,
-    color_codes,
-    count_runs,
-    find_runs,
-    whole_numbers,
-)
+from wholescene.raster.mask_coding import MaskCoding, color_codes, count_runs, find_runs
 from wholescene.raster.source_reader import read_pixels
 from wholescene.raster.tiles import MAX_TILE_PX, storage_windows
 from wholescene.raster.write import StripWriter
@@ -29,6 +25,7 @@ __all__ = ["MaskReader", "convert_mask", "mask_values"]
 
 STRIP_PIXELS = 1 << 22
 _TOO_MANY = 1 << 12
+"""Unknown values after which the rest of a mask is not read."""
 
 
 class MaskReader:
@@ -59,7 +56,7 @@ class MaskReader:
                 f"{path}: colours of type {dtype}; a mask of three bands holds red, green and blue "
                 "of 8 bits, so save it as uint8"
             )
-        self.bands = bands
+        self._bands = bands
 
     @property
     def size(self) -> Size:
@@ -74,34 +71,39 @@ class MaskReader:
     @property
     def shows_colors(self) -> bool:
         """Whether classes are colours."""
-        return len(self.bands) == 3
+        return len(self._bands) == 3
 
-    def stored(self, window: Window) -> NDArray[Any]:
-        """Values as stored, (bands, h, w)."""
-        return read_pixels(str(self.path), self._handles, window, self.bands)
-
-    def count(self, window: Window) -> Counter[int]:
-        """Pixels of each value, or of each number of ``color_codes``.
+    def runs(self, window: Window) -> tuple[NDArray[np.integer], NDArray[np.intp]]:
+        """Value, or number of ``color_codes``, of each run of equal pixels, and its length.
 
         Raises:
             LabelError: If values are fractions.
+            RasterError: If the file is damaged.
         """
-        values, lengths = find_runs(self.stored(window))
-        return count_runs(self.numbers(values), lengths)
+        stored = read_pixels(str(self.path), self._handles, window, self._bands)
+        values, lengths = find_runs(stored)
+        return color_codes(values) if self.shows_colors else self._ids(values[0]), lengths
 
-    def numbers(self, values: NDArray[Any]) -> NDArray[Any]:
-        """One whole number a value, (bands, n) to (n,).
+    def counts(self) -> Iterator[Counter[int]]:
+        """Pixels of each value, or of each number of ``color_codes``, part by part.
 
         Raises:
             LabelError: If values are fractions.
+            RasterError: If the file is damaged.
         """
-        if self.shows_colors:
-            return color_codes(values)
-        return whole_numbers(values[0], str(self.path))
+        for window in storage_windows(self.size, self.info.block, STRIP_PIXELS):
+            yield count_runs(*self.runs(window))
 
     def close(self) -> None:
         """Close the file."""
         self._handles.close()
+
+    def _ids(self, values: NDArray[Any]) -> NDArray[np.integer]:
+        if np.issubdtype(values.dtype, np.integer):
+            return values
+        if (values != np.round(values)).any():
+            raise LabelError(f"{self.path}: the labels hold fractions; class ids are whole numbers")
+        return values.astype(np.int64)
 
 
 def convert_mask(
@@ -123,8 +125,7 @@ def convert_mask(
             image.
         OutputError: If the raster cannot be written.
     """
-    reader = MaskReader(mask)
-    try:
+    with closing(MaskReader(mask)) as reader:
         grid = _placed(reader, place)
         with StripWriter(
             out,
@@ -136,22 +137,12 @@ def convert_mask(
             compress="packbits",  # five times as fast as deflate, and class ids come in runs
         ) as writer:
             return _copy(reader, writer, coding)
-    finally:
-        reader.close()
 
 
 def mask_values(path: str | Path) -> set[int]:
     """Values that stand in a mask of one band; none for a mask of colours."""
-    reader = MaskReader(path)
-    try:
-        if reader.shows_colors:
-            return set()
-        found: set[int] = set()
-        for window in storage_windows(reader.size, reader.info.block, STRIP_PIXELS):
-            found.update(reader.count(window))
-        return found
-    finally:
-        reader.close()
+    with closing(MaskReader(path)) as reader:
+        return set() if reader.shows_colors else set().union(*reader.counts())
 
 
 def _placed(reader: MaskReader, place: Grid | None) -> Grid:
@@ -171,21 +162,21 @@ def _difference(mask: Size, image: Size) -> str:
 
 
 def _copy(reader: MaskReader, writer: StripWriter, coding: MaskCoding) -> NDArray[np.int64]:
-    where, width = str(reader.path), reader.size.width
+    width, are_colors = reader.size.width, reader.shows_colors
     rows = max(1, STRIP_PIXELS // width)
     rows -= rows % MAX_TILE_PX if rows > MAX_TILE_PX else 0  # whole tiles are written at once
     counts = np.zeros(coding.unknown + 1, np.int64)
     wrong: Counter[int] = Counter()
     for window in block_windows(reader.size, Size(rows, width)):
-        values, lengths = find_runs(reader.stored(window))
-        places = coding.places(values, where)
+        numbers, lengths = reader.runs(window)
+        places = coding.places(numbers, are_colors=are_colors)
         counts += np.bincount(places, lengths, len(counts)).astype(np.int64)
         if (bad := places == coding.unknown).any():
-            wrong += count_runs(reader.numbers(values[:, bad]), lengths[bad])
+            wrong += count_runs(numbers[bad], lengths[bad])
         if len(wrong) > _TOO_MANY:
             break
         ids = coding.id_of_place[places].repeat(lengths)
         writer.write(window.row_off, ids.reshape(1, *window.size))
     if wrong:
-        raise coding.refusal(wrong, where, len(reader.bands))
+        raise coding.refusal(wrong, str(reader.path), are_colors=are_colors)
     return counts[:-1]

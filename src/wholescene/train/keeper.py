@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from wholescene.errors import ConfigError
+from wholescene.heap import HeapWatch
 from wholescene.train.checkpoint import BEST, LAST
 from wholescene.train.interrupt import StopRequest
 from wholescene.train.metrics import MetricsFile
@@ -79,6 +80,7 @@ class RunKeeper(Callback):
         self.best_step: int | None = None
         self.best_miou = -math.inf
         self.pace = Pace(patches_per_step=1, patches_per_epoch=1)
+        self._heap = HeapWatch()
         self._settings, self._out = settings, out
         self._columns, self._validator, self._progress = tuple(columns), validator, progress
         self._metrics: MetricsFile | None = None
@@ -130,6 +132,7 @@ class RunKeeper(Callback):
         """Collect the loss; after the last batch of a step, do what is due."""
         del batch, batch_idx
         self._losses.append(outputs["loss"].detach())
+        self._heap.work_ended()
         if trainer.global_step > self._step:
             self._step = trainer.global_step
             self._end_step(trainer, pl_module)

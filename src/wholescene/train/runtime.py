@@ -9,19 +9,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from wholescene.errors import ConfigError
-from wholescene.heap import HeapWatch
 from wholescene.launch import launched
 from wholescene.train.checkpoint import AtomicCheckpointIO
 from wholescene.train.progress import Notice, TrainProgress
@@ -168,7 +167,7 @@ def build_trainer(
         deterministic=settings.deterministic or None,
         sync_batchnorm=settings.sync_batchnorm,
         default_root_dir=out,
-        callbacks=[*callbacks, _HeapKeeper()] if device == "cpu" else [*callbacks],
+        callbacks=list(callbacks),
         logger=list(loggers) or False,
         limit_val_batches=0,
         num_sanity_val_steps=0,
@@ -177,25 +176,6 @@ def build_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-
-
-class _HeapKeeper(Callback):
-    """Keeps what a batch frees for the next one, and no more."""
-
-    def __init__(self) -> None:
-        self._heap = HeapWatch()
-
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: object,
-        batch_idx: int,
-    ) -> None:
-        """Look at the heap."""
-        del trainer, pl_module, outputs, batch, batch_idx
-        self._heap.work_ended()
 
 
 def event_loggers(

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from wholescene.raster.mask_coding import Color, color_of
 from wholescene.raster.masks import MaskReader
 from wholescene.raster.rasterize import PolygonFile
 from wholescene.raster.sidecar import read_palette
-from wholescene.raster.tiles import storage_windows
 
 __all__ = ["MAX_CLASSES", "FolderClasses", "mask_classes", "polygon_classes"]
 
@@ -27,7 +27,6 @@ BACKGROUND = "background"
 TWO_CLASSES = (ClassEntry(id=0, name=BACKGROUND), ClassEntry(id=1, name="foreground"))
 
 _MAX_COLORS = 4096
-_PIXELS_AT_ONCE = 1 << 21
 _SHOWN_COLORS = 20
 
 
@@ -251,17 +250,14 @@ def _colors_without_names(
 
 def _tally(path: Path) -> _Tally:
     """Count the values of one mask; stops when there are too many."""
-    reader = MaskReader(path)
-    try:
+    with closing(MaskReader(path)) as reader:
         tally = _Tally(reader.shows_colors)
         limit = _MAX_COLORS if reader.shows_colors else MAX_CLASSES
-        for window in storage_windows(reader.size, reader.info.block, _PIXELS_AT_ONCE):
-            tally.pixels.update(reader.count(window))
+        for found in reader.counts():
+            tally.pixels.update(found)
             if len(tally.pixels) > limit:
                 break
         return tally
-    finally:
-        reader.close()
 
 
 def _total(tallies: Iterable[_Tally]) -> Counter[int]:
