@@ -36,13 +36,13 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     return found
 
 
-def test_memory_is_given_back_when_gaps_add_half(
+def test_memory_is_given_back_when_gaps_add_an_eighth(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watch, trims, mib = heap.HeapWatch(), [], 1 << 20
-    monkeypatch.setattr(heap, "free_bytes", lambda: 400 * mib)
+    monkeypatch.setattr(heap, "free_bytes", lambda: 800 * mib)
     with heap.steady_heap():
-        for resident in (1000, 1100, 1200, 1201, 900, 1200, 1500):
+        for resident in (1000, 1050, 1100, 1101, 900, 1100, 1500):
             monkeypatch.setattr(heap, "resident_bytes", lambda resident=resident: resident * mib)
             watch.work_ended()
             trims.append(library.trims)

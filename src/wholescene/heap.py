@@ -87,7 +87,7 @@ class HeapWatch:
         self._limit = 0
 
     def work_ended(self) -> None:
-        """Give memory back where gaps have added half again to what the first work left free.
+        """Give memory back where gaps have added an eighth to what the first work left free.
 
         Free pages that were given back stay in the heap, so what counts is what is resident.
         Does nothing outside of :func:`steady_heap`.
@@ -96,7 +96,7 @@ class HeapWatch:
             return
         resident = resident_bytes()
         if not self._limit:
-            self._limit = resident + max(free_bytes() // 2, _SLACK)
+            self._limit = resident + max(free_bytes() // 8, _SLACK)
         elif resident > self._limit:
             tidy_heap(0)
 
