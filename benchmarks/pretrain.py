@@ -149,7 +149,7 @@ def wholescene_preparation() -> Callable[[Pixels], tuple[Any, ...]]:
     generator = torch.Generator().manual_seed(0)
 
     def prepare(windows: Pixels) -> tuple[Any, ...]:
-        normal = (torch.from_numpy(windows) * (1 / STD)).sub_(MEAN / STD)
+        normal = torch.from_numpy(windows).float().sub_(MEAN).mul_(1 / STD)
         first, second = maker(normal, generator)
         regions = draw_regions(
             first.maps,
