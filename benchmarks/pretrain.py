@@ -6,8 +6,8 @@ views are looked up. ``wholescene`` makes the same views of a whole batch by one
 finds regions in closed form. Both start from uint8 windows of 256 px and end with normalised
 float32 views of 224 px; crops, symmetries, colours, grey, blur and four regions of 48 px follow the
 same published laws. The process keeps freed memory for ``wholescene``, as pre-training does on a
-CPU, and not for the reference, which that would slow. Repeats alternate; the ratio is that of the
-medians.
+CPU, and not for the reference, which that would slow. Repeats alternate, each in a fresh process;
+the ratio is that of the medians.
 
     OMP_NUM_THREADS=1 python benchmarks/pretrain.py
 """
@@ -15,16 +15,20 @@ medians.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+from processes import run_json
 from results import write_result
 
 from wholescene.heap import steady_heap
@@ -34,6 +38,7 @@ from wholescene.pretrain.views import ViewMaker
 
 WINDOW, VIEW, BANDS = 256, 224, 4
 REGIONS, REGION = 4, 48
+WAYS = "index maps", "wholescene"
 MEAN, STD = 127.5, 255 / 3.2
 """Normalise as published: x / 255 * 3.2 - 1.6."""
 
@@ -168,25 +173,30 @@ def wholescene_preparation() -> Callable[[Pixels], tuple[Any, ...]]:
     return prepare
 
 
-def measure(*, images: int, batch: int, repeats: int) -> dict[str, Any]:
-    """Images per second of both, in turns."""
+def measure_case(way: str, *, images: int, batch: int) -> float:
+    """Images per second of one of both."""
+    torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (batch, BANDS, 32, 32), np.uint8)
     windows = small.repeat(WINDOW // 32, 2).repeat(WINDOW // 32, 3)
-    prepare = wholescene_preparation()
-    ways: dict[str, tuple[Callable[[], Any], Callable[[], AbstractContextManager[None]]]] = {
-        "index maps": (lambda: prepare_reference(windows, rng), nullcontext),
-        "wholescene": (lambda: prepare(windows), steady_heap),
-    }
-    rates: dict[str, list[float]] = {name: [] for name in ways}
+    ours = way == "wholescene"
+    prepare = wholescene_preparation() if ours else partial(prepare_reference, rng=rng)
+    with steady_heap() if ours else nullcontext():
+        prepare(windows)
+        start = time.perf_counter()
+        for _ in range(images // batch):
+            prepare(windows)
+        return images // batch * batch / (time.perf_counter() - start)
+
+
+def measure(*, images: int, batch: int, repeats: int) -> dict[str, Any]:
+    """Images per second of both, in turns, each time in a process of its own."""
+    sizes = ["--images", str(images), "--batch", str(batch)]
+    rates: dict[str, list[float]] = {way: [] for way in WAYS}
     for _ in range(repeats):
-        for name, (way, heap) in ways.items():
-            with heap():
-                way()
-                start = time.perf_counter()
-                for _ in range(images // batch):
-                    way()
-                rates[name].append(images // batch * batch / (time.perf_counter() - start))
+        for way in WAYS:
+            found = run_json([sys.executable, __file__, "--case", way, *sizes])
+            rates[way].append(found["images_per_second"])
     medians = {name: statistics.median(each) for name, each in rates.items()}
     return {
         "images_per_second": {name: round(rate, 1) for name, rate in medians.items()},
@@ -201,8 +211,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dry", action="store_true", help="print, but keep no result file")
+    parser.add_argument("--case", choices=WAYS, help="for internal use")
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    if args.case:
+        rate = measure_case(args.case, images=args.images, batch=args.batch)
+        print(json.dumps({"images_per_second": rate}))
+        return
     start = time.perf_counter()
     found = measure(images=args.images, batch=args.batch, repeats=args.repeats)
     print(found["images_per_second"], "ratio", found["ratio"])

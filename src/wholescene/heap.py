@@ -12,8 +12,9 @@ from typing import Any
 
 __all__ = ["HeapWatch", "plain_heap", "steady_heap", "tidy_heap"]
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of mallopt, and what glibc sets them to
-_DEFAULTS = {_TRIM_THRESHOLD: 128 << 10, _MMAP_MAX: 65536}
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # parameters of mallopt
+# Once one is set, glibc adapts none any more: these are what it comes to with large arrays.
+_PLAIN = {_TRIM_THRESHOLD: 64 << 20, _MMAP_THRESHOLD: 32 << 20, _MMAP_MAX: 65536}
 _STEADY = {_TRIM_THRESHOLD: (1 << 31) - 1, _MMAP_MAX: 0}
 _SMALL = range(24, 137, 16)
 _STOCK = 4000
@@ -46,7 +47,7 @@ def plain_heap() -> None:
     """Leave the heap to the C library; for a process forked where it was kept steady, too."""
     library = _glibc()
     if library is not None:
-        for name, number in _DEFAULTS.items():
+        for name, number in _PLAIN.items():
             library.mallopt(name, number)
         library.malloc_trim(0)
 
