@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from wholescene.launch import run_ranks
-from wholescene.pretrain.gather import gather, own_rank
+from wholescene.pretrain.gather import gather, own_rank, run_shuffled
 from wholescene.pretrain.losses import (
     VicregWeights,
     matched_vicreg,
@@ -72,6 +72,39 @@ def share_of_rank(say: TrainProgress) -> dict[str, tuple[float, list[list[list[f
         results[name] = (total.item() / 2, grads)
     dist.destroy_process_group()
     return results
+
+
+def shuffled_rows(say: TrainProgress) -> tuple[list[list[float]], list[list[float]]]:
+    """Rows of all ranks after a network that keeps them, and what one of batch means makes."""
+    del say
+    dist.init_process_group("gloo")
+    torch.manual_seed(own_rank())  # the order is that of the first rank
+    own = rows()[0].chunk(2)[own_rank()]
+    same = run_shuffled(lambda batch: batch.clone(), own)
+    means = run_shuffled(lambda batch: batch.mean(0, keepdim=True).expand_as(batch), own)
+    found = gather(same).tolist(), gather(means).tolist()
+    dist.destroy_process_group()
+    return found
+
+
+@pytest.mark.slow  # every process imports torch again
+def test_shuffled_rows_come_back_from_mixed_batches() -> None:
+    same, means = (
+        torch.tensor(part) for part in run_ranks(shuffled_rows, num_ranks=2, progress=None)
+    )
+    first = rows()[0]
+    assert torch.equal(same, first)
+    # Two batches were formed, of which each row saw one: together they are all rows.
+    assert len(means.unique(dim=0)) == 2
+    torch.testing.assert_close(means.unique(dim=0).mean(0), first.mean(0))
+    # Not the batches of the ranks.
+    assert not torch.allclose(means[: N // 2], first[: N // 2].mean(0))
+
+
+def test_one_process_has_nothing_to_shuffle() -> None:
+    state = torch.get_rng_state()
+    assert torch.equal(run_shuffled(lambda batch: 2 * batch, rows()[0]), 2 * rows()[0])
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.slow  # every process imports torch again

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["gather", "num_ranks", "own_rank", "sum_over_ranks"]
+__all__ = ["gather", "num_ranks", "own_rank", "run_shuffled", "sum_over_ranks"]
 
 
 def num_ranks() -> int:
@@ -78,3 +79,26 @@ def sum_over_ranks(values: Tensor) -> Tensor:
         return values
     total: Tensor = _Sum.apply(values)
     return total
+
+
+@torch.no_grad()
+def run_shuffled(network: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """Run a network on batches that mix the rows of all ranks, and give each rank its own results.
+
+    Batch statistics then say nothing of the rows that stood together. Without gradients; with one
+    process the network just runs.
+
+    Args:
+        network: Row n of its result belongs to row n of what it gets.
+        rows: (N, ...), as many on each rank.
+
+    Source:
+        He et al. 2020, arXiv:1911.05722, section 3.3 (shuffling BN).
+    """
+    if num_ranks() == 1:
+        return network(rows)
+    order = torch.randperm(num_ranks() * len(rows), device=rows.device)
+    dist.broadcast(order, src=0)
+    own = slice(own_rank() * len(rows), (own_rank() + 1) * len(rows))
+    results = gather(network(gather(rows)[order[own]]))
+    return results[order.argsort()[own]]

@@ -57,7 +57,7 @@ class DenseCL(Following):
         options = self.options
         own = self.coarsest(views[0].image)
         with torch.no_grad():
-            other = self.slow_coarsest(views[1].image)
+            other = self.slow_coarsest(views[1].image, shuffle=options.shuffle)
             key = self.slow_head(pooled(other))
             dense_key = _cells(self.slow_dense_head(other))
         whole = info_nce(

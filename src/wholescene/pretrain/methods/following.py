@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wholescene.models import Segmenter
+from wholescene.pretrain.gather import run_shuffled
 from wholescene.pretrain.methods.method import Method
 from wholescene.pretrain.momentum import MomentumSchedule, follow, follower, momentum_at
 
@@ -38,9 +39,18 @@ class Following(Method):
         return slow
 
     @torch.no_grad()
-    def slow_coarsest(self, image: Tensor) -> Tensor:
-        """Coarsest map of the slow encoder."""
-        return cast(Tensor, self.slow_encoder(image)[-1])
+    def slow_coarsest(self, image: Tensor, *, shuffle: bool = False) -> Tensor:
+        """Coarsest map of the slow encoder.
+
+        Args:
+            image: (B, C, H, W).
+            shuffle: Form the batches that batch norm sees from the images of all processes.
+        """
+
+        def run(images: Tensor) -> Tensor:
+            return cast(Tensor, self.slow_encoder(images)[-1])
+
+        return run_shuffled(run, image) if shuffle else run(image)
 
     def after_step(self, step: int, steps: int) -> None:
         """Let every copy follow."""

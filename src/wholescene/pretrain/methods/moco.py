@@ -29,6 +29,7 @@ class MoCoOptions(MethodOptions):
         momentum: Share of the key network that survives a step.
         schedule: Course of it.
         queue: Keys of earlier windows; published with 65,536 for a million images.
+        shuffle: Form the key network's batches anew from the windows of all processes.
         hidden: Features between the layers of the head.
         features: Features that are compared.
     """
@@ -37,6 +38,7 @@ class MoCoOptions(MethodOptions):
     momentum: float = Field(default=0.999, ge=0, le=1)
     schedule: MomentumSchedule = "constant"
     queue: int = Field(default=4096, ge=2)
+    shuffle: bool = True
     hidden: int = Field(default=512, ge=1)
     features: int = Field(default=128, ge=2)
 
@@ -45,7 +47,7 @@ class MoCo(Following):
     """InfoNCE of the first view's query and the second view's key.
 
     Source:
-        Chen et al. 2020, arXiv:2003.04297. Keys are not shuffled over devices.
+        Chen et al. 2020, arXiv:2003.04297.
     """
 
     Options: ClassVar[type[MethodOptions]] = MoCoOptions
@@ -63,7 +65,8 @@ class MoCo(Following):
         del generator
         query = self.embed(views[0].image)
         with torch.no_grad():
-            key = self.slow_head(pooled(self.slow_coarsest(views[1].image)))
+            other = self.slow_coarsest(views[1].image, shuffle=self.options.shuffle)
+            key = self.slow_head(pooled(other))
         loss = info_nce(query, key, self.queue.keys.clone(), temperature=self.options.temperature)
         self.queue.push(key)
         return loss
