@@ -4,7 +4,7 @@ Every process has one thread. In one run, in turns: ``one`` computes the whole s
 while the other waits; ``two`` computes it in both, rows exchanged layer by layer; ``apart``
 computes half the scene in each, independently, which is as fast as two processes can be here.
 Forward passes (evaluated, without gradients) and training steps (forward and backward, batch norm
-over the scene). Bytes sent are set against the least possible: every row that another rank needs
+over the scene). All keep freed memory, as prediction and training do on a CPU. Bytes sent are set against the least possible: every row that another rank needs
 of a layer, sent once.
 
     python benchmarks/sharded.py
@@ -27,6 +27,7 @@ from results import write_result
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import start_processes
 
+from wholescene.heap import steady_heap
 from wholescene.models import Architecture, ClassSpec, ModelSpec, build_segmenter
 from wholescene.raster.source import BandSpec, SourceSpec
 from wholescene.spatial import Shard, reduce_gradients, run_sharded
@@ -138,7 +139,9 @@ def work(rank: int, folder: str, args: argparse.Namespace) -> None:
             module.train(trains)
             ways = Ways(module, image, group, trains=trains)
             kind = "training step" if trains else "forward"
-            found[f"{name}, {kind}"] = {"scene": list(image.shape), **measured(ways, args.repeats)}
+            with steady_heap():
+                times = measured(ways, args.repeats)
+            found[f"{name}, {kind}"] = {"scene": list(image.shape), **times}
             if rank == 0:
                 print(name, kind, found[f"{name}, {kind}"], flush=True)
     if rank == 0:
