@@ -4,8 +4,8 @@ Every process has one thread. In one run, in turns: ``one`` computes the whole s
 while the other waits; ``two`` computes it in both, rows exchanged layer by layer; ``apart``
 computes half the scene in each, independently, which is as fast as two processes can be here.
 Forward passes (evaluated, without gradients) and training steps (forward and backward, batch norm
-over the scene). All keep freed memory, as prediction and training do on a CPU. Bytes sent are set against the least possible: every row that another rank needs
-of a layer, sent once.
+over the scene). All keep freed memory, as prediction and training do on a CPU. Bytes sent are set
+against the least possible: every row that another rank needs of a layer, sent once.
 
     python benchmarks/sharded.py
 """
