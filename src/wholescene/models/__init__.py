@@ -13,7 +13,7 @@ from wholescene.models.inspect import (
     show,
 )
 from wholescene.models.interaction import InteractionOptions
-from wholescene.models.memory_format import in_fast_order
+from wholescene.models.memory_format import in_fast_order, weights_in_fast_order
 from wholescene.models.normalise import normalise
 from wholescene.models.refine import RefineRunSettings, RefineSettings
 from wholescene.models.refiner import RefinedSegmenter
@@ -52,4 +52,5 @@ __all__ = [
     "save_model",
     "show",
     "start_encoder",
+    "weights_in_fast_order",
 ]

@@ -135,7 +135,7 @@ def _count(patches: _Patches, forward: Forward) -> ConfusionTable:
             probabilities = forward(images)
             for window, found in zip(windows, probabilities, strict=True):
                 check_finite(found, window)
-            table.add(truth, probabilities.argmax(1).numpy())
+            table.add(truth, probabilities.max(1).indices.numpy())
     return table
 
 

@@ -85,7 +85,7 @@ class SceneValidator:
                     return
                 rows = band.probabilities.shape[1]
                 window = Window(row_off=band.row_off, col_off=0, height=rows, width=size.width)
-                guess = band.probabilities.argmax(0).numpy()
+                guess = band.probabilities.max(0).indices.numpy()
                 guess = np.where(reader.valid(window), guess, IGNORE_INDEX)
                 table.add(labels.read(window), guess)
                 if self._progress is not None:

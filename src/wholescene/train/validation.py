@@ -110,7 +110,7 @@ class PatchValidator:
             logits = module.evaluated(batch["image"].to(module.device))
         labelled = int((truth != IGNORE_INDEX).sum())
         loss = module.loss(logits.float(), truth.to(module.device)) if labelled else logits.sum()
-        table.add(truth.numpy(), logits.argmax(1).cpu().numpy())
+        table.add(truth.numpy(), logits.max(1).indices.cpu().numpy())
         return torch.tensor([float(loss) * labelled, labelled], dtype=torch.float64)
 
 
