@@ -67,13 +67,12 @@ def streamed(module: nn.Module, shape: Shape, block: int | None) -> Run:
 
 
 def windowed(module: nn.Module, shape: Shape, percent: int | None) -> Run:
-    """This package's overlapping windows; they give no freed memory back here, as the others."""
+    """This package's overlapping windows."""
     from wholescene.geometry import Size
     from wholescene.prediction import windowed as engines
     from wholescene.prediction.engine import Forward
     from wholescene.prediction.views import Views
 
-    engines.release_freed_memory = lambda: None
     dtype = next(module.parameters()).dtype
     spec = SimpleNamespace(mean=(0.0,) * shape[1], std=(1.0,) * shape[1])
     size, overlap = Size(*shape[2:]), WINDOW_PX * (percent or 0) // 100
