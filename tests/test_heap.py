@@ -33,6 +33,7 @@ class Library:
 def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     found = Library()
     monkeypatch.setattr(heap, "_glibc", lambda: found)
+    monkeypatch.setattr(heap, "_users", [])  # another test may keep the heap for its process
     return found
 
 
