@@ -68,7 +68,7 @@ def test_the_last_user_leaves_the_heap_as_it_was(library: Library) -> None:
         assert library.settings == steady
         assert library.trims == 0
     assert library.settings != steady
-    assert library.settings.keys() >= steady.keys()
+    assert library.settings.keys() == steady.keys()
     assert library.trims == 1
 
 

@@ -15,7 +15,7 @@ __all__ = ["HeapWatch", "plain_heap", "steady_heap", "tidy_heap"]
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # parameters of mallopt
 # Once one is set, glibc adapts none any more: these are what it comes to with large arrays.
 _PLAIN = {_TRIM_THRESHOLD: 64 << 20, _MMAP_THRESHOLD: 32 << 20, _MMAP_MAX: 65536}
-_STEADY = {_TRIM_THRESHOLD: (1 << 31) - 1, _MMAP_MAX: 0}
+_STEADY = {**_PLAIN, _TRIM_THRESHOLD: (1 << 31) - 1, _MMAP_MAX: 0}
 _SMALL = range(24, 137, 16)
 _STOCK = 4000
 _SLACK = 64 << 20

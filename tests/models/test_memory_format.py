@@ -37,3 +37,12 @@ def test_weights_are_given_back_after_a_mistake() -> None:
         assert not layer.weight.is_contiguous()
         raise KeyboardInterrupt
     assert layer.weight.is_contiguous()
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_weights_in_the_fast_order_stay_in_it(kernel: int) -> None:
+    layer = nn.Conv2d(3, 4, kernel).to(memory_format=torch.channels_last)
+    before = layer.weight.stride()
+    with weights_in_fast_order(layer):
+        assert layer.weight.stride() == before
+    assert layer.weight.stride() == before
