@@ -3,8 +3,9 @@ r"""One scene over two processes against one process, and against the most the m
 Every process has one thread. In one run, in turns: ``one`` computes the whole scene in one process
 while the other waits; ``two`` computes it in both, rows exchanged layer by layer; ``apart``
 computes half the scene in each, independently, which is as fast as two processes can be here.
-Forward passes (evaluated, without gradients) and training steps (forward and backward, batch norm
-over the scene). All keep freed memory, as prediction and training do on a CPU. Bytes sent are set
+Forward passes (evaluated, without gradients, channels last) and training steps (forward and
+backward, batch norm over the scene, channels first): images lie in memory as prediction and
+training have them. All keep freed memory, as both do on a CPU. Bytes sent are set
 against the least possible: every row that another rank needs of a layer, sent once.
 
     python benchmarks/sharded.py
@@ -74,13 +75,14 @@ class Ways:
     def __init__(
         self, module: nn.Module, image: Tensor, group: dist.ProcessGroup, *, trains: bool
     ) -> None:
-        self.module, self.image, self.group, self.trains = module, image, group, trains
+        self.module, self.group, self.trains = module, group, trains
         self.rank = dist.get_rank(group)
         half = image.shape[2] // 2
         self.start = self.rank * half
-        self.half = image[:, :, self.start : self.start + half].contiguous(
-            memory_format=torch.channels_last
-        )
+        order = torch.contiguous_format if trains else torch.channels_last
+        self.image = image.contiguous(memory_format=order)
+        part = image[:, :, self.start : self.start + half]
+        self.half = part.contiguous(memory_format=order)
 
     def one(self) -> None:
         """The whole scene, in the first process."""
@@ -134,7 +136,6 @@ def work(rank: int, folder: str, args: argparse.Namespace) -> None:
         side = args.side or side
         module = build(encoder, decoder, side)
         image = torch.randn(1 if decoder == "unet" else 2, 3, side, side)
-        image = image.contiguous(memory_format=torch.channels_last)
         for trains in (False, True):
             module.train(trains)
             ways = Ways(module, image, group, trains=trains)

@@ -23,6 +23,7 @@ __all__ = [
     "pieces",
     "proportional",
     "rows_of",
+    "unlikeness",
 ]
 
 Cuts = tuple[int, ...]
@@ -44,6 +45,11 @@ def equal_cuts(size: int, count: int) -> Cuts:
 def proportional(cuts: Cuts, size: int) -> Cuts:
     """The same shares of another number of rows."""
     return (*(cut * size // max(cuts[-1], 1) for cut in cuts[:-1]), size)
+
+
+def unlikeness(cuts: Cuts, others: Cuts) -> int:
+    """Rows between two cuts of the same rows, where they are furthest apart."""
+    return max(abs(cut - other) for cut, other in zip(cuts, others, strict=True))
 
 
 def follow(cuts: Cuts, need: AxisNeed) -> Cuts:

@@ -7,9 +7,17 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from wholescene.errors import UnsupportedError
-from wholescene.spatial.axis import AxisNeed
 from wholescene.spatial.chance import is_random, scene_dropout
-from wholescene.spatial.cuts import Cuts, Route, Span, follow, pieces, proportional, rows_of
+from wholescene.spatial.cuts import (
+    Cuts,
+    Route,
+    Span,
+    follow,
+    pieces,
+    proportional,
+    rows_of,
+    unlikeness,
+)
 from wholescene.spatial.graph import Value
 from wholescene.spatial.halo import CONVOLUTIONS, Edges, find_edges
 from wholescene.spatial.layout import Axis, Layout
@@ -71,6 +79,7 @@ class Deal:
         staging: The network.
         tasks: What is computed, in order.
         cuts: Per value, how its rows are dealt out; ``None`` where all of it is on each rank.
+        by_height: Per number of rows, how the first value of that many is dealt out.
         learns: Per value, whether gradients go back through it.
         gathered: Values of which every rank is sent all.
         result: How the rows of the result come to be cut like the scene; ``None`` where all of it
@@ -80,6 +89,7 @@ class Deal:
     staging: Staging
     tasks: list[Task] = field(default_factory=list)
     cuts: list[Cuts | None] = field(default_factory=list)
+    by_height: dict[int, Cuts] = field(default_factory=dict)
     learns: list[bool] = field(default_factory=list)
     gathered: set[int] = field(default_factory=set)
     result: Route | None = None
@@ -105,12 +115,15 @@ def deal(staging: Staging, scene: Cuts, rank: int, *, learns_image: bool = False
         elif stage.kind is Kind.IMAGE:
             found.learns.append(learns_image)
             found.cuts.append(scene)
+            found.by_height[scene[-1]] = scene
         else:
             _refuse_chance(value, found)
             found.learns.append(any(found.learns[ref] for ref in value.refs()))
             task = _task(value, stage, scene, rank, found)
             found.tasks.append(task)
             found.cuts.append(task.cuts if stage.kind is Kind.STREAMED else None)
+            if task.cuts is not None:
+                found.by_height.setdefault(task.cuts[-1], task.cuts)
     found.result = _result(scene, found)
     return found
 
@@ -176,17 +189,26 @@ def _numbered(value: Value) -> list[tuple[int, int]]:
 
 
 def _cuts(value: Value, stage: Stage, scene: Cuts, found: Deal) -> Cuts:
-    """Cut where the argument computed last is cut."""
+    """Cut like the argument whose cut is nearest to the scene's, the one computed last if in doubt.
+
+    Windows are cut between windows, and what follows them would stay that uneven, up to the largest
+    map. So what enlarges a map may be cut like an earlier one of that height instead: few rows
+    are sent for it, and none for what both are joined in.
+    """
     size = stage.grid(Axis.ROW)
-    dealt: list[tuple[int, Cuts, AxisNeed]] = []
+    even = proportional(scene, size)
+    dealt: list[tuple[int, Cuts]] = []
+    enlarges = True
     for needed, ref in zip(stage.needs, value.refs(), strict=True):
         cuts = found.cuts[ref]
         if cuts is not None and needed is not None and Axis.ROW in needed:
-            dealt.append((ref, cuts, needed[Axis.ROW]))
-    if not dealt:
-        return proportional(scene, size)
-    _, cuts, need = max(dealt, key=lambda item: item[0])
-    return follow(cuts, need)
+            need = needed[Axis.ROW]
+            enlarges &= need.num_out > need.num_in
+            dealt.append((ref, follow(cuts, need)))
+    options = [cuts for _, cuts in sorted(dealt, reverse=True)]
+    if enlarges:
+        options.append(found.by_height.get(size, even))
+    return min(options, key=lambda cuts: unlikeness(cuts, even))
 
 
 def _layout(ref: int, k: int, stage: Stage, found: Deal) -> Layout:

@@ -93,7 +93,8 @@ class _Fetched(torch.autograd.Function):
     def forward(
         ctx: Any, token: Tensor, x: Tensor, route: Route, wire: Wire, learns: bool
     ) -> tuple[Tensor, ...]:
-        ctx.known = route, wire, x.new_empty(0), learns
+        like = x.new_empty_strided((*x.shape[:-1], 0), x.stride())
+        ctx.known = route, wire, like, learns
         return (token.clone(), *begin_regions(x, route, wire)())
 
     @staticmethod
@@ -164,11 +165,18 @@ def _scene(layout: Layout) -> tuple[Span, Span]:
     return (0, layout.grid(Axis.ROW) or 1), (0, layout.grid(Axis.COL) or 1)
 
 
+def _room(layout: Layout, rows: int, cols: int, like: Tensor) -> Tensor:
+    """Room for a region, in the order of another: which of them is fast depends on the CPU."""
+    if like.dim() == 4 and like.stride(1) != 1:
+        return like.new_empty(layout.local_shape(rows, cols))
+    return empty_region(layout, rows, cols, like.dtype, like.device)
+
+
 def _region(x: Tensor, route: Route, rows: Span) -> Tensor:
     """Room for a region, its border filled in."""
     held = rows, route.cols
     height, width = (stop - start for start, stop in held)
-    room = empty_region(route.layout, height, width, x.dtype, x.device)
+    room = _room(route.layout, height, width, x)
     inner = inner_part(held, _scene(route.layout))
     if any(start >= stop for start, stop in inner):
         return room.fill_(route.fill)
@@ -251,7 +259,7 @@ def _rows(grads: Sequence[Tensor], route: Route, wire: Wire, like: Tensor) -> Te
     me, (_, width) = wire.rank, _scene(route.layout)
     mine = rows_of(route.owned, me)
     finish = begin_rows(grads, route, wire, like)
-    room = empty_region(route.layout, mine[1] - mine[0], width[1], like.dtype, like.device)
+    room = _room(route.layout, mine[1] - mine[0], width[1], like)
     found = route.overlap(me, me)
     if [rows for _, rows in found] == [mine] and _columns(route) == width:
         room.copy_(_of_region(grads, route, me, found[0][0], mine).reshape(room.shape))
