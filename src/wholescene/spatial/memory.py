@@ -56,14 +56,22 @@ class Footprint:
         return int(_SLACK * self.working)
 
     @property
+    def spare(self) -> int:
+        """Bytes that may be held beyond the plan if that saves time.
+
+        They are what the budget has room for, or as much again as is planned for where there is
+        none.
+        """
+        room = 2 * self.peak if self.budget is None else self.budget
+        return max(0, room - self.peak)
+
+    @property
     def heap_limit(self) -> int:
         """Free bytes from which on the heap gives them back.
 
-        Memory that is given back and taken anew costs more than filling it, so the heap may keep
-        what the budget has room for, or as much again as is planned for where there is none.
+        Memory that is given back and taken anew costs more than filling it.
         """
-        room = 2 * self.peak if self.budget is None else self.budget
-        return self.slack + max(0, room - self.peak)
+        return self.slack + self.spare
 
     @property
     def peak(self) -> int:

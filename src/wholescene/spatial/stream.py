@@ -122,7 +122,7 @@ class Streamer:
         self._footprint = choose_footprint(self._ready, block=block, memory=memory, spilled=spilled)
         self._pool = Pool(self.device)
         self.plan: Plan = streamed_plan(self._ready, self._footprint)
-        pack_weights(self._ready, self._footprint.block)
+        pack_weights(self._ready, self._footprint)
 
     def rows(
         self,
