@@ -98,7 +98,7 @@ def hardware() -> Hardware:
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     gpu = _gpu()
-    short = re.sub(r"[^a-z0-9]+", "-", gpu.lower()).strip("-") if gpu else f"cpu{cores}"
+    short = re.sub(r"[^a-z0-9]+", "-", gpu.lower()).strip("-") if gpu else f"cpu{cores}{_kind()}"
     return Hardware(name=short, cpu=_cpu(), cores=cores, memory_gib=round(memory, 1), gpu=gpu)
 
 
@@ -128,13 +128,26 @@ def _git(root: Path, *args: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
+def _kind() -> str:
+    """Keeps results of CPUs with AVX2 only apart from those with AVX-512: they differ much."""
+    found = re.search(r"^flags\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    flags = found.group(1).split() if found else []
+    return "-avx2" if "avx2" in flags and "avx512f" not in flags else ""
+
+
 def _cpu() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
+    text = _cpuinfo()
+    if not text:
         return platform.processor() or platform.machine()
     found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     return found.group(1).strip() if found else platform.machine()
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def _gpu() -> str | None:
