@@ -8,7 +8,7 @@ weights are held in that one too.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 
@@ -21,7 +21,7 @@ from wholescene.spatial.memory import Footprint
 from wholescene.spatial.rules.base import Local, arguments_of
 from wholescene.spatial.rules.window import CONVOLUTION_ARGUMENTS, as_pair, is_for_onednn
 from wholescene.spatial.schedule import Schedule
-from wholescene.spatial.staging import Kind
+from wholescene.spatial.staging import Kind, Stage
 from wholescene.spatial.wave import AxisWave, axis_wave
 
 __all__ = ["pack_weights"]
@@ -31,7 +31,6 @@ _MOST_SIZES = 4
 _SHARE = 16
 
 Size = tuple[int, ...]
-Run = Callable[[Local], Tensor]
 
 
 def pack_weights(ready: Schedule, footprint: Footprint) -> None:
@@ -50,17 +49,23 @@ def pack_weights(ready: Schedule, footprint: Footprint) -> None:
         block = footprint.block
         waves = {axis: axis_wave(ready.staging, sweep.members, axis, block) for axis in Axis}
         for index in sweep.members:
-            value, found = ready.graph.values[index], ready.stages[index]
-            if value.name in _NAMES and found.kind is Kind.STREAMED and _is_dense(value):
-                weight = ready.graph.values[value.refs()[1]]
-                tensor = weight.constant
-                if tensor is not None and uses[weight.index] == [index] and is_for_onednn(tensor):
-                    sizes = [_sizes(waves[axis], ready, index, axis) for axis in Axis]
-                    weight.constant, others = packer.pack(value, tensor, ready, sizes)
-                    rule = found.rule
-                    if others and rule is not None:
-                        rule = replace(rule, run=_choosing(rule.run, others))
-                        ready.stages[index] = replace(found, rule=rule)
+            weight = _own_weight(ready, index, uses)
+            if weight is not None:
+                sizes = [_sizes(waves[axis], ready, index, axis) for axis in Axis]
+                others = packer.pack(ready.graph.values[index], weight, ready, sizes)
+                if others:
+                    ready.stages[index] = _choosing(ready.stages[index], others)
+
+
+def _own_weight(ready: Schedule, index: int, uses: Sequence[Sequence[int]]) -> Value | None:
+    """The weight of a streamed convolution that oneDNN computes and nothing else reads."""
+    value = ready.graph.values[index]
+    if value.name not in _NAMES or ready.stages[index].kind is not Kind.STREAMED:
+        return None
+    weight = ready.graph.values[value.refs()[1]]
+    if weight.constant is None or uses[weight.index] != [index]:
+        return None
+    return weight if is_for_onednn(weight.constant) and _is_dense(value) else None
 
 
 def _is_dense(value: Value) -> bool:
@@ -79,24 +84,26 @@ class _Packer:
     spare: int
 
     def pack(
-        self, value: Value, weight: Tensor, ready: Schedule, sizes: list[list[int]]
-    ) -> tuple[Tensor, Mapping[Size, Tensor]]:
-        """Weights in the order of the usual size, and those of sizes that have another."""
+        self, value: Value, weight: Value, ready: Schedule, sizes: list[list[int]]
+    ) -> Mapping[Size, Tensor]:
+        """Turn a weight into the order of the usual size; gives those that have another."""
+        plain = weight.constant
+        assert plain is not None
         usual, *rest = product(*sizes)
-        first = _turned(value, weight, ready, usual)
+        weight.constant = first = _turned(value, plain, ready, usual)
         known = {_order_of(first): first}
         others = {}
         for size in rest:
-            turned = _turned(value, weight, ready, size)
+            turned = _turned(value, plain, ready, size)
             order = _order_of(turned)
             if order not in known:
-                if self.spare < weight.nbytes:
+                if self.spare < plain.nbytes:
                     continue
-                self.spare -= weight.nbytes
+                self.spare -= plain.nbytes
                 known[order] = turned
             if known[order] is not first:
                 others[size] = known[order]
-        return first, others
+        return others
 
 
 def _turned(value: Value, weight: Tensor, ready: Schedule, size: Size) -> Tensor:
@@ -115,29 +122,32 @@ def _order_of(turned: Tensor) -> bytes:
     return order.numpy().tobytes()
 
 
-def _choosing(run: Run, weights: Mapping[Size, Tensor]) -> Run:
+def _choosing(stage: Stage, weights: Mapping[Size, Tensor]) -> Stage:
     """Convolve with the weights for the size of the image, where it has its own."""
+    rule = stage.rule
+    assert rule is not None
 
     def choose(local: Local) -> Tensor:
         image, weight, *rest = local.tensors
         weight = weights.get(tuple(image.shape[2:]), weight)
-        return run(replace(local, tensors=[image, weight, *rest]))
+        return rule.run(replace(local, tensors=[image, weight, *rest]))
 
-    return choose
+    return replace(stage, rule=replace(rule, run=choose))
 
 
 def _sizes(wave: AxisWave, ready: Schedule, index: int, axis: Axis) -> list[int]:
     """Entries of the first argument that steps read: in the middle of the scene, and others."""
-    spans = [span for span in pairwise(wave.breaks[index]) if span[0] < span[1]]
-    middle = wave.breaks[index][(len(wave.breaks[index]) - 1) // 2 :][:2]
-    if middle[0] >= middle[1]:  # it waits for more of its argument, and then computes much at once
-        middle = max(spans, key=lambda span: span[1] - span[0])
+    spans = list(pairwise(wave.breaks[index]))
+    busy = [span for span in spans if span[0] < span[1]]
+    middle = spans[len(spans) // 2]
+    if middle not in busy:  # it waits for more of its argument, and then computes much at once
+        middle = max(busy, key=lambda span: span[1] - span[0])
     needs = ready.stages[index].needs[0]
     need = needs.get(axis) if needs else None
     if need is None:
         first = ready.graph.values[ready.graph.values[index].refs()[0]]
         return [first.shape[2 + (axis is Axis.COL)]]
-    ends = [need.need(*span) for span in (middle, *spans)]
+    ends = [need.need(*span) for span in (middle, *busy)]
     usual, *others = [high - low for low, high in ends]
     often = Counter(size for size in others if size != usual).most_common(_MOST_SIZES - 1)
     return [usual, *(size for size, _ in often)]
