@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -169,8 +170,23 @@ def read(path: Path) -> NDArray[Any]:
             return file.read()
 
 
-def softmax_of(model: ToyModel, pixels: NDArray[Any]) -> NDArray[np.float64]:
-    """Probabilities of one plain forward over (bands, h, w), all of it valid; float64."""
+def _logits_of(model: ToyModel, pixels: NDArray[Any]) -> Tensor:
     image = (torch.from_numpy(pixels.astype(np.float32)) - MEAN) / STD
     with torch.no_grad():
-        return model.net(image[None])[0].double().softmax(0).numpy()
+        found: Tensor = copy.deepcopy(model.net).double()(image[None].double())[0]
+    return found
+
+
+def rounding_of(model: ToyModel, pixels: NDArray[Any]) -> float:
+    """What float32 may change in probabilities: eight roundings of the largest logit.
+
+    A softmax passes on half of a logit's error at most. How many roundings there are depends on the
+    order in which the CPU's kernels sum: with AVX2 there were two and more.
+    """
+    largest = float(_logits_of(model, pixels).abs().max())
+    return 8 / 2 * float(np.finfo(np.float32).eps) * max(largest, 20.0)
+
+
+def softmax_of(model: ToyModel, pixels: NDArray[Any]) -> NDArray[np.float64]:
+    """Probabilities of one plain forward in float64 over (bands, h, w), all of it valid."""
+    return _logits_of(model, pixels).softmax(0).numpy()
