@@ -20,7 +20,6 @@ from toy_models import (
     noise,
     pooled_model,
     read,
-    rounding_of,
     softmax_of,
     write_scene,
 )
@@ -91,8 +90,7 @@ def test_shares_are_the_softmax_of_the_network_over_the_scene(
     settings = {"engine": "streamed", "block": block, "probabilities": "float32"}
     predict(make_scene(pixels=pixels), model, out, **settings)
     found = read(tmp_path / "map_probabilities.tif")
-    limit = rounding_of(model, pixels)
-    np.testing.assert_allclose(found, softmax_of(model, pixels), atol=limit)
+    np.testing.assert_allclose(found, softmax_of(model, pixels), atol=1e-5)
 
 
 @pytest.mark.parametrize("make", [context_model, pooled_model])

@@ -9,7 +9,7 @@ from torch import Tensor
 from wholescene.spatial.capture import capture
 from wholescene.spatial.cuts import Route, proportional, unlikeness
 from wholescene.spatial.deal import deal
-from wholescene.spatial.exchange import begin_regions, begin_rows
+from wholescene.spatial.exchange import begin_regions
 from wholescene.spatial.halo import CONVOLUTIONS
 from wholescene.spatial.layout import Layout
 from wholescene.spatial.overwrite import overwrite
@@ -33,8 +33,6 @@ def test_regions_lie_in_memory_as_the_rows_they_come_from() -> None:
 
     def orders(rows: Tensor) -> list[bool]:
         (region,) = begin_regions(rows, route, Wire(None))()
-        room = torch.empty_like(rows)
-        begin_rows([region], route, Wire(None), rows)(room)
         return [region.is_contiguous(memory_format=torch.channels_last), region.is_contiguous()]
 
     rows = torch.randn(1, 3, 6, 5)
