@@ -15,7 +15,7 @@ from ranks import together
 from sharding import compare
 from torch import nn
 
-from wholescene.spatial import Shard, reduce_gradients, run_sharded
+from wholescene.spatial import Shard, halo, reduce_gradients, run_sharded
 from wholescene.spatial.capture import capture
 from wholescene.spatial.deal import Deal, deal
 from wholescene.spatial.graph import Graph
@@ -120,6 +120,52 @@ def test_autocast_over_ranks() -> None:
     for found in together(2, cast_differs):
         assert isinstance(found, list), found
         assert max(found) < 0.05
+
+
+def turned_gradients(group: dist.ProcessGroup) -> dict[str, Any]:
+    """Gradients in float32, channels last, as if this CPU had AVX2, and what they came from."""
+    rank, last = dist.get_rank(group), torch.channels_last
+    torch.manual_seed(0)
+    module = nn.Conv2d(32, 40, 3, padding=1)
+    exact = copy.deepcopy(module).double()
+    image = torch.randn(1, 32, 32, 24)
+    exact(image.double()).square().sum().backward()
+    turned: list[bool] = []
+    kept, halo._is_turned_first = halo._is_turned_first, lambda *_: not turned.append(True)
+    try:
+        rows = image[:, :, 16 * rank : 16 * (rank + 1)].contiguous(memory_format=last)
+        found = run_sharded(module, Shard(rows, 16 * rank, 32, group))
+        found.local.square().sum().backward()
+    finally:
+        halo._is_turned_first = kept
+    reduce_gradients(module, group)
+    gaps = {
+        name: float((ours.grad - theirs.grad).abs().max() / theirs.grad.abs().max())  # type: ignore[operator,union-attr]
+        for (name, ours), theirs in zip(module.named_parameters(), exact.parameters(), strict=True)
+    }
+    return {"gaps": gaps, "turned": len(turned)}
+
+
+def test_turned_images_give_the_same_gradients() -> None:
+    for found in together(2, turned_gradients):
+        assert isinstance(found, dict), found
+        assert found["turned"] == 2  # own rows, and the strip
+        assert max(found["gaps"].values()) < 1e-5, found
+
+
+@pytest.mark.parametrize(("capability", "expected"), [("AVX2", True), ("AVX512", False)])
+def test_only_avx2_turns_images(
+    capability: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("torch was built without oneDNN")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    first = torch.zeros(1, 64, 4, 4)
+    image, weight = first.contiguous(memory_format=torch.channels_last), torch.zeros(64, 64, 3, 3)
+    assert halo._is_turned_first(image, weight) is expected
+    assert not halo._is_turned_first(first, weight)
+    assert not halo._is_turned_first(image.double(), weight.double())
+    assert not halo._is_turned_first(image, torch.zeros(64, 1, 3, 3))
 
 
 def test_few_rows_of_many_channels_are_copied() -> None:

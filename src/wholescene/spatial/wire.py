@@ -10,8 +10,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from wholescene.errors import RankError
+from wholescene.spatial.links import Links, links_of
 
 __all__ = ["Wire"]
+
+SMALL_BYTES = 1 << 20
+"""Up to which sums are made from the tensors of all ranks, on every rank."""
 
 
 class Wire:
@@ -29,6 +33,10 @@ class Wire:
         self.size = 1 if group is None else dist.get_world_size(group)
         self.rank = 0 if group is None else dist.get_rank(group)
         self.bytes_sent = 0
+        self._links = links_of(group) if group is not None and self.size > 1 else None
+
+    def _links_for(self, tensor: Tensor) -> Links | None:
+        return self._links if tensor.device.type == "cpu" else None
 
     def begin_swap(
         self,
@@ -48,23 +56,32 @@ class Wire:
         """
         taken = [like.new_empty(shape) for _, shape in shapes]
         whole = [(peer, tensor.contiguous()) for peer, tensor in sent]
-        ops = [self._op(dist.isend, tensor, peer) for peer, tensor in whole]
-        ops += [
-            self._op(dist.irecv, tensor, peer)
-            for (peer, _), tensor in zip(shapes, taken, strict=True)
-        ]
+        rooms = [(peer, tensor) for (peer, _), tensor in zip(shapes, taken, strict=True)]
         self.bytes_sent += sum(tensor.nbytes for _, tensor in whole)
+        links = self._links_for(like)
         with _awaiting():
-            works = dist.batch_isend_irecv(ops) if ops else []
+            finish = (links.begin if links is not None else self._begin)(whole, rooms)
 
         def wait() -> list[Tensor]:
             with _awaiting():
-                for work in works:
-                    work.wait()
+                finish()
             whole.clear()  # held until here: it was being sent
             return taken
 
         return wait
+
+    def _begin(
+        self, sent: list[tuple[int, Tensor]], taken: list[tuple[int, Tensor]]
+    ) -> Callable[[], None]:
+        ops = [self._op(dist.isend, tensor, peer) for peer, tensor in sent]
+        ops += [self._op(dist.irecv, tensor, peer) for peer, tensor in taken]
+        works = dist.batch_isend_irecv(ops) if ops else []
+
+        def finish() -> None:
+            for work in works:
+                work.wait()
+
+        return finish
 
     def _op(self, kind: object, tensor: Tensor, peer: int) -> dist.P2POp:
         assert self.group is not None
@@ -73,20 +90,31 @@ class Wire:
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Sum a tensor over ranks, in place."""
-        if self.size > 1:
-            self.bytes_sent += 2 * tensor.nbytes * (self.size - 1) // self.size
-            with _awaiting():
-                dist.all_reduce(tensor, group=self.group)
+        if self.size == 1:
+            return tensor
+        if self._links_for(tensor) is not None and tensor.nbytes <= SMALL_BYTES:
+            first, *others = self.gather(tensor)
+            total = first.clone()
+            for part in others:  # in the order of ranks, so that all have the same sum
+                total += part
+            return tensor.copy_(total)
+        self.bytes_sent += 2 * tensor.nbytes * (self.size - 1) // self.size
+        with _awaiting():
+            dist.all_reduce(tensor, group=self.group)
         return tensor
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
         """The tensor of every rank; all have the same shape."""
         if self.size == 1:
             return [tensor]
-        parts = [torch.empty_like(tensor) for _ in range(self.size)]
+        tensor = tensor.contiguous()
         self.bytes_sent += tensor.nbytes * (self.size - 1)
+        links = self._links_for(tensor)
         with _awaiting():
-            dist.all_gather(parts, tensor.contiguous(), group=self.group)
+            if links is not None:
+                return links.gather(tensor, self.rank)
+            parts = [torch.empty_like(tensor) for _ in range(self.size)]
+            dist.all_gather(parts, tensor, group=self.group)
         return parts
 
     def tell(self, message: object) -> list[object]:
