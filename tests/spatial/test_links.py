@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -124,3 +125,11 @@ def test_who_waits_long_leaves_the_processor_alone(
     assert time.monotonic() - since > 0.9
     assert time.process_time() - used < 0.3
     assert torch.equal(taken, sent)
+
+
+def test_paths_that_are_too_long_or_out_of_reach_leave_it_to_gloo(tmp_path: Path) -> None:
+    assert links._listen(str(tmp_path / ("long" * 60)), 2) is None
+    listener = links._listen(str(tmp_path / "here"), 2)
+    assert listener is not None
+    with listener:
+        assert links._meet(listener, [str(tmp_path / "gone"), "mine"], 1) is None

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary, finalize
 
 import torch
@@ -159,52 +160,66 @@ def links_of(group: dist.ProcessGroup) -> Links | None:
 
 def _connect(group: dist.ProcessGroup) -> Links | None:
     """Every rank listens at a path of its own, and calls those before it."""
-    rank, size = dist.get_rank(group), dist.get_world_size(group)
-    peers: dict[int, socket.socket] = {}
     with tempfile.TemporaryDirectory(prefix="wholescene-") as folder:
-        listener = _listen(Path(folder) / "link", size)
-        paths: list[tuple[str, str] | None] = [None] * size
-        path = None if listener is None else (_host(), str(Path(folder) / "link"))
-        dist.all_gather_object(paths, path, group)
-        is_made = None not in paths and len({at[0] for at in paths if at}) == 1
-        try:
-            if is_made and listener is not None:
-                for peer, at in enumerate(paths[:rank]):
-                    assert at is not None
-                    peers[peer] = socket.socket(socket.AF_UNIX)
-                    peers[peer].settimeout(SETUP_S)
-                    peers[peer].connect(at[1])
-                    peers[peer].sendall(rank.to_bytes(RANK_BYTES, "little"))
-                for _ in range(size - 1 - rank):
-                    caller, _ = listener.accept()
-                    caller.settimeout(SETUP_S)
-                    number = caller.recv(RANK_BYTES, socket.MSG_WAITALL)
-                    peers[int.from_bytes(number, "little")] = caller
-        except OSError:  # such as a /tmp of its own: gloo serves
-            is_made = False
-        finally:
-            if listener is not None:
-                listener.close()
-        made: list[bool] = [False] * size
-        dist.all_gather_object(made, is_made, group)  # before the paths go
-    if all(made):
+        path = str(Path(folder) / "link")
+        listener = _listen(path, dist.get_world_size(group))
+        places = _told(None if listener is None else (_host(), path), group)
+        peers = None
+        if listener is not None and len({place and place[0] for place in places}) == 1:
+            peers = _meet(listener, [path for _, path in places], dist.get_rank(group))
+        are_made = _told(peers is not None, group)  # before the paths go
+    if listener is not None:
+        listener.close()
+    if peers is None:
+        return None
+    if all(are_made):
         return Links(peers)
     _close(list(peers.values()))
     return None
 
 
-def _listen(path: Path, size: int) -> socket.socket | None:
+def _told(message: object, group: dist.ProcessGroup) -> list[Any]:
+    """What every rank has to say."""
+    said: list[Any] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(said, message, group)
+    return said
+
+
+def _listen(path: str, size: int) -> socket.socket | None:
+    """A socket that others can call; ``None`` where there are none, or the path is too long."""
     if not hasattr(socket, "AF_UNIX"):
         return None
     listener = socket.socket(socket.AF_UNIX)
     listener.settimeout(SETUP_S)
     try:
-        listener.bind(str(path))
+        listener.bind(path)
         listener.listen(size)
     except OSError:
         listener.close()
         return None
     return listener
+
+
+def _meet(
+    listener: socket.socket, paths: Sequence[str], rank: int
+) -> dict[int, socket.socket] | None:
+    """Sockets to all other ranks; ``None`` if one cannot be reached, such as in a container."""
+    peers: dict[int, socket.socket] = {}
+    try:
+        for before, path in enumerate(paths[:rank]):
+            peers[before] = socket.socket(socket.AF_UNIX)
+            peers[before].settimeout(SETUP_S)
+            peers[before].connect(path)
+            peers[before].sendall(rank.to_bytes(RANK_BYTES, "little"))
+        for _ in paths[rank + 1 :]:
+            caller, _ = listener.accept()
+            caller.settimeout(SETUP_S)
+            number = caller.recv(RANK_BYTES, socket.MSG_WAITALL)
+            peers[int.from_bytes(number, "little")] = caller
+    except OSError:
+        _close(list(peers.values()))
+        return None
+    return peers
 
 
 def _host() -> str:
