@@ -101,11 +101,13 @@ class Links:
 
     def _sleep(self) -> None:
         """Until another process takes or gives something."""
-        leaving, coming = (
-            [self._peers[rank] for rank, queue in queues.items() if queue]
-            for queues in (self._leaving, self._coming)
-        )
-        select.select(coming, leaving, [])
+        poll = select.poll()
+        for rank, peer in self._peers.items():
+            events = select.POLLIN if self._coming[rank] else 0
+            events |= select.POLLOUT if self._leaving[rank] else 0
+            if events:
+                poll.register(peer, events)
+        poll.poll()
 
     def _move(self) -> bool:
         """Move what can be moved now; whether anything did."""
