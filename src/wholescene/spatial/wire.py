@@ -15,7 +15,7 @@ from wholescene.spatial.links import Links, links_of
 __all__ = ["Wire"]
 
 SMALL_BYTES = 1 << 20
-"""Up to which sums are made from the tensors of all ranks, on every rank."""
+"""Up to which every rank sums the tensors of all; of larger ones each sums a share."""
 
 
 class Wire:
@@ -92,16 +92,31 @@ class Wire:
         """Sum a tensor over ranks, in place."""
         if self.size == 1:
             return tensor
-        if self._links_for(tensor) is not None and tensor.nbytes <= SMALL_BYTES:
-            first, *others = self.gather(tensor)
-            total = first.clone()
-            for part in others:  # in the order of ranks, so that all have the same sum
-                total += part
-            return tensor.copy_(total)
-        self.bytes_sent += 2 * tensor.nbytes * (self.size - 1) // self.size
-        with _awaiting():
-            dist.all_reduce(tensor, group=self.group)
+        links = self._links_for(tensor)
+        if links is None:
+            self.bytes_sent += 2 * tensor.nbytes * (self.size - 1) // self.size
+            with _awaiting():
+                dist.all_reduce(tensor, group=self.group)
+        elif tensor.nbytes <= SMALL_BYTES:
+            tensor.copy_(_in_order(self.gather(tensor)))
+        else:
+            self._sum_in_shares(tensor, links)
         return tensor
+
+    def _sum_in_shares(self, tensor: Tensor, links: Links) -> None:
+        """Each rank sums a share of the tensor and sends it to all others."""
+        shares = tensor.view(-1).tensor_split(self.size)
+        mine, others = shares[self.rank], [peer for peer in range(self.size) if peer != self.rank]
+        parts = [torch.empty_like(mine) if peer in others else mine for peer in range(self.size)]
+        self.bytes_sent += 2 * sum(shares[peer].nbytes for peer in others)
+        with _awaiting():
+            links.begin(
+                [(peer, shares[peer]) for peer in others], [(peer, parts[peer]) for peer in others]
+            )()
+            mine.copy_(_in_order(parts))
+            links.begin(
+                [(peer, mine) for peer in others], [(peer, shares[peer]) for peer in others]
+            )()
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
         """The tensor of every rank; all have the same shape."""
@@ -135,6 +150,14 @@ class Wire:
         for rank, said in enumerate(self.tell(trouble)):
             if said is not None:
                 raise RankError(f"rank {rank} of {self.size} failed: {said}")
+
+
+def _in_order(parts: list[Tensor]) -> Tensor:
+    """Their sum in the order of ranks, so that it has the same bits wherever it is made."""
+    total = parts[0].clone()
+    for part in parts[1:]:
+        total += part
+    return total
 
 
 @contextmanager
