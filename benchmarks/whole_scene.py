@@ -240,6 +240,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/whole-scene"))
     parser.add_argument("--quick", action="store_true", help="256 px, to see that all runs")
     parser.add_argument("--finished", action="store_true", help="run nothing; use what is there")
+    parser.add_argument("--name", default="whole-scene", help="of the result file")
     parser.add_argument("--dry", action="store_true", help="print, but keep no result file")
     parser.add_argument("--cell", type=json.loads, help="for internal use")
     args = parser.parse_args()
@@ -259,7 +260,7 @@ def main() -> None:
 
         data = {"dtype": args.dtype, "malloc": MALLOC, "rows": rows}
         seconds = sum(cell["wall_seconds"] for cell in driver.cells.found)
-        print(write_result("whole-scene", data, seconds=seconds))
+        print(write_result(args.name, data, seconds=seconds))
 
 
 if __name__ == "__main__":
