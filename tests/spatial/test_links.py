@@ -38,7 +38,7 @@ def numbered(sender: int, taker: int, number: int, size: int) -> Tensor:
 
 
 def trade(group: dist.ProcessGroup) -> dict[str, bool]:
-    """Send everybody four messages of different types and sizes, in two exchanges at once."""
+    """Send everybody four messages of different types and sizes, in as many exchanges at once."""
     wire = Wire(group)
     others = [peer for peer in range(wire.size) if peer != wire.rank]
     waits: list[Any] = []

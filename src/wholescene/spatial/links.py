@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["Links", "links_of"]
+__all__ = ["Links", "links_of", "told"]
 
 NAP_S = 2e-5
 NAPS = 500
@@ -80,13 +80,12 @@ class Links:
             self._move()
         return lambda: self._finish(messages)
 
-    def gather(self, tensor: Tensor, rank: int) -> list[Tensor]:
-        """The contiguous tensor of every rank, this one's own among them."""
-        size = len(self._peers) + 1
-        parts = [tensor if peer == rank else torch.empty_like(tensor) for peer in range(size)]
-        others = [peer for peer in range(size) if peer != rank]
-        self.begin([(peer, tensor) for peer in others], [(peer, parts[peer]) for peer in others])()
-        return parts
+    def trade(self, sent: Sequence[Tensor], taken: Sequence[Tensor]) -> None:
+        """Send one tensor to every other rank, and take one; those of this rank are let be."""
+        self.begin(
+            [(peer, sent[peer]) for peer in self._peers],
+            [(peer, taken[peer]) for peer in self._peers],
+        )()
 
     def _finish(self, messages: list[_Message]) -> None:
         looks = 0
@@ -165,11 +164,11 @@ def _connect(group: dist.ProcessGroup) -> Links | None:
     with tempfile.TemporaryDirectory(prefix="wholescene-") as folder:
         path = str(Path(folder) / "link")
         listener = _listen(path, dist.get_world_size(group))
-        places = _told(None if listener is None else (_host(), path), group)
+        places = told(None if listener is None else (_host(), path), group)
         peers = None
         if listener is not None and len({place and place[0] for place in places}) == 1:
             peers = _meet(listener, [path for _, path in places], dist.get_rank(group))
-        are_made = _told(peers is not None, group)  # before the paths go
+        are_made = told(peers is not None, group)  # before the paths go
     if listener is not None:
         listener.close()
     if peers is None:
@@ -180,8 +179,8 @@ def _connect(group: dist.ProcessGroup) -> Links | None:
     return None
 
 
-def _told(message: object, group: dist.ProcessGroup) -> list[Any]:
-    """What every rank has to say."""
+def told(message: object, group: dist.ProcessGroup) -> list[Any]:
+    """What every rank has to say; small things only."""
     said: list[Any] = [None] * dist.get_world_size(group)
     dist.all_gather_object(said, message, group)
     return said

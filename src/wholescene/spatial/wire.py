@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from wholescene.errors import RankError
-from wholescene.spatial.links import Links, links_of
+from wholescene.spatial.links import Links, links_of, told
 
 __all__ = ["Wire"]
 
@@ -106,17 +106,14 @@ class Wire:
     def _sum_in_shares(self, tensor: Tensor, links: Links) -> None:
         """Each rank sums a share of the tensor and sends it to all others."""
         shares = tensor.view(-1).tensor_split(self.size)
-        mine, others = shares[self.rank], [peer for peer in range(self.size) if peer != self.rank]
-        parts = [torch.empty_like(mine) if peer in others else mine for peer in range(self.size)]
-        self.bytes_sent += 2 * sum(shares[peer].nbytes for peer in others)
+        mine = shares[self.rank]
+        parts = [torch.empty_like(mine) for _ in shares]
+        parts[self.rank] = mine
+        self.bytes_sent += tensor.nbytes + (self.size - 2) * mine.nbytes
         with _awaiting():
-            links.begin(
-                [(peer, shares[peer]) for peer in others], [(peer, parts[peer]) for peer in others]
-            )()
+            links.trade(shares, parts)
             mine.copy_(_in_order(parts))
-            links.begin(
-                [(peer, mine) for peer in others], [(peer, shares[peer]) for peer in others]
-            )()
+            links.trade([mine] * self.size, shares)
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
         """The tensor of every rank; all have the same shape."""
@@ -125,21 +122,21 @@ class Wire:
         tensor = tensor.contiguous()
         self.bytes_sent += tensor.nbytes * (self.size - 1)
         links = self._links_for(tensor)
+        parts = [torch.empty_like(tensor) for _ in range(self.size)]
         with _awaiting():
-            if links is not None:
-                return links.gather(tensor, self.rank)
-            parts = [torch.empty_like(tensor) for _ in range(self.size)]
-            dist.all_gather(parts, tensor, group=self.group)
+            if links is None:
+                dist.all_gather(parts, tensor, group=self.group)
+            else:
+                parts[self.rank] = tensor
+                links.trade([tensor] * self.size, parts)
         return parts
 
     def tell(self, message: object) -> list[object]:
         """What every rank has to say; small things only."""
-        if self.size == 1:
+        if self.group is None or self.size == 1:
             return [message]
-        said: list[object] = [None] * self.size
         with _awaiting():
-            dist.all_gather_object(said, message, group=self.group)
-        return said
+            return told(message, self.group)
 
     def agree(self, trouble: str | None) -> None:
         """Raise on every rank if any of them has trouble.
