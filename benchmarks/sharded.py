@@ -38,14 +38,15 @@ from wholescene.spatial.layout import Axis
 from wholescene.spatial.shard import _NETWORKS
 
 NETWORKS = {
-    "U-Net ResNet-18": ("resnet18", "unet", 1024),
-    "DeepLabV3+ ResNet-18": ("resnet18", "deeplabv3plus", 1024),
-    "UPerNet ConvNeXt-T": ("convnext_tiny", "upernet", 768),
-    "UPerNet Swin-T": ("swin_tiny_patch4_window7_224", "upernet", 672),
+    "U-Net ResNet-18": ("resnet18", "unet", (1024, 2048)),
+    "DeepLabV3+ ResNet-18": ("resnet18", "deeplabv3plus", (1024, 2048)),
+    "UPerNet ConvNeXt-T": ("convnext_tiny", "upernet", (768,)),
+    "UPerNet Swin-T": ("swin_tiny_patch4_window7_224", "upernet", (672,)),
 }
+"""Encoder, decoder, and sides of the scenes."""
 
 
-def build(encoder: str, decoder: str, side: int) -> nn.Module:
+def build(encoder: str, decoder: str) -> nn.Module:
     """A network with random weights."""
     torch.manual_seed(0)
     spec = ModelSpec(
@@ -132,19 +133,19 @@ def work(rank: int, folder: str, args: argparse.Namespace) -> None:
     assert group is not None
     found = {}
     for name in args.networks:
-        encoder, decoder, side = NETWORKS[name]
-        side = args.side or side
-        module = build(encoder, decoder, side)
-        image = torch.randn(1 if decoder == "unet" else 2, 3, side, side)
-        for trains in (False, True):
-            module.train(trains)
-            ways = Ways(module, image, group, trains=trains)
-            kind = "training step" if trains else "forward"
-            with steady_heap():
-                times = measured(ways, args.repeats)
-            found[f"{name}, {kind}"] = {"scene": list(image.shape), **times}
-            if rank == 0:
-                print(name, kind, found[f"{name}, {kind}"], flush=True)
+        encoder, decoder, sides = NETWORKS[name]
+        module = build(encoder, decoder)
+        for side in [args.side] if args.side else sides:
+            image = torch.randn(1 if decoder == "unet" else 2, 3, side, side)
+            for trains in (False, True):
+                module.train(trains)
+                ways = Ways(module, image, group, trains=trains)
+                row = f"{name}, {side} px, {'training step' if trains else 'forward'}"
+                with steady_heap():
+                    times = measured(ways, args.repeats)
+                found[row] = {"scene": list(image.shape), **times}
+                if rank == 0:
+                    print(row, found[row], flush=True)
     if rank == 0:
         (Path(folder) / "found.json").write_text(json.dumps(found))
     dist.destroy_process_group()
