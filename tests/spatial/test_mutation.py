@@ -29,6 +29,10 @@ FAMILIES: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
         "upsample_bilinear2d",
         lambda x: F.interpolate(x, (31, 43), mode="bilinear", align_corners=True),
     ),
+    "bilinear_by_a_whole_factor": (
+        "upsample_bilinear2d",
+        lambda x: F.interpolate(x, scale_factor=3, mode="bilinear"),
+    ),
     "bicubic": ("upsample_bicubic2d", lambda x: F.interpolate(x, (31, 43), mode="bicubic")),
     "pad": ("pad", lambda x: F.pad(x, (3, 2, 1, 4), mode="reflect")),
     "roll": ("roll", lambda x: x.roll((3, 2), (2, 3))),

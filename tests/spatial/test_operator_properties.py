@@ -168,6 +168,20 @@ def test_resize_by_scale(
     assert_operator_equal(op, image, *arguments, blocks=cuts)
 
 
+@pytest.mark.parametrize("mode", [*SMOOTH, *COPYING])
+@small
+@given(sides, sides, _pairs(1, 8), st.booleans(), blocks)
+def test_resize_by_whole_factors(
+    mode: str, height: int, width: int, factors: list[int], by_size: bool, cuts: list[int]
+) -> None:
+    image = scene((2, 2, height, width))
+    size = [height * factors[0], width * factors[1]]
+    how = (size, None) if by_size else (None, [float(times) for times in factors])
+    arguments = (how[0], False, how[1]) if mode in SMOOTH else how
+    op = SMOOTH[mode] if mode in SMOOTH else COPYING[mode]
+    assert_operator_equal(op, image, *arguments, blocks=cuts)
+
+
 @small
 @given(sides, sides, st.lists(st.integers(1, 9), min_size=2, max_size=2), blocks)
 def test_adaptive_average_pool(height: int, width: int, size: list[int], cuts: list[int]) -> None:

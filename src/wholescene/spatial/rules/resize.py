@@ -67,12 +67,17 @@ def resize(mode: str) -> Callable[[Value, Sequence[Input]], Built]:
             axis: taps[i].need(sizes[i][0]) for i, axis in enumerate(axes_in) if axis is not None
         }
 
-        repeated = _repeating(layout, taps, sizes) if axes_in == tuple(Axis) else None
+        is_image = axes_in == tuple(Axis)
+        repeated = _repeating(layout, taps, sizes) if is_image else None
+        is_plain = mode == "bilinear" and not align and is_image
+        factors = _factors(sizes, scales) if is_plain else None
 
         def run(local: Local) -> Tensor:
             x = local.tensors[0]
             if repeated is not None:
-                return _repeat(x, repeated.factors, local)
+                return _enlarge(x, repeated.factors, local, "nearest")
+            if factors is not None:
+                return _enlarge(x, factors, local, "bilinear")
             for i, axis in reversed(list(enumerate(axes))):
                 origin = 0 if axes_in[i] is None else local.span(0, axis)[0]
                 x = _blend(x, taps[i], 2 + i, local.out[axis], origin)
@@ -106,10 +111,25 @@ def _repeating(
     return Enlarging(layout, (rows, cols))
 
 
-def _repeat(x: Tensor, factors: tuple[int, int], local: Local) -> Tensor:
-    """Every pixel so many times, without what lies outside the region asked for."""
+def _factors(
+    sizes: Sequence[tuple[int, int]], scales: Sequence[float | None]
+) -> tuple[int, int] | None:
+    """Whole numbers that both sides grow by; nothing where one does not."""
+    rows, cols = (num_out // num_in for num_in, num_out in sizes)
+    for times, scale, (num_in, num_out) in zip((rows, cols), scales, sizes, strict=True):
+        if times * num_in != num_out or scale not in (None, times):
+            return None
+    return rows, cols
+
+
+def _enlarge(x: Tensor, factors: tuple[int, int], local: Local, mode: str) -> Tensor:
+    """Enlarge a region by whole factors, without what lies outside the region asked for.
+
+    The first pixel of a region is enlarged to where the scene has it, so that the operator itself
+    does it. Where it lacks a neighbour inside the scene, its result was not asked for.
+    """
     size = tuple(side * times for side, times in zip(x.shape[2:], factors, strict=True))
-    x = F.interpolate(x, size=size, mode="nearest")
+    x = F.interpolate(x, size=size, mode=mode)
     for i, axis in enumerate(Axis):
         start, stop = local.out[axis]
         if stop - start < size[i]:
