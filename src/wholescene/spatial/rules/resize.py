@@ -206,12 +206,12 @@ def _blend(x: Tensor, taps: _Taps, dim: int, out: tuple[int, int], origin: int) 
     if taps.weight is None:
         index = torch.from_numpy(taps.index[out[0] : out[1], 0] - origin).to(x.device)
         return x.index_select(dim, index)
-    batch, channels, height, width = x.shape
-    shape = (batch, height, width * channels) if dim == 2 else (batch * height, width, channels)
-    given = x.permute(0, 2, 3, 1).reshape(shape)
+    if dim == 3:  # one product for all rows instead of one for each
+        return _blend(x.mT, taps, 2, out, origin).mT
+    batch, channels, _, width = x.shape
+    given = x.permute(0, 2, 3, 1).reshape(batch, -1, width * channels)
     result: Tensor = _Blended.apply(given, taps, out, origin)
-    sizes = (-1, width) if dim == 2 else (height, -1)
-    return result.view(batch, *sizes, channels).permute(0, 3, 1, 2)
+    return result.view(batch, -1, width, channels).permute(0, 3, 1, 2)
 
 
 class _Blended(torch.autograd.Function):
