@@ -19,6 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -135,17 +136,16 @@ def work(rank: int, folder: str, args: argparse.Namespace) -> None:
     for name in args.networks:
         encoder, decoder, sides = NETWORKS[name]
         module = build(encoder, decoder)
-        for side in [args.side] if args.side else sides:
+        for side, trains in product([args.side] if args.side else sides, (False, True)):
             image = torch.randn(1 if decoder == "unet" else 2, 3, side, side)
-            for trains in (False, True):
-                module.train(trains)
-                ways = Ways(module, image, group, trains=trains)
-                row = f"{name}, {side} px, {'training step' if trains else 'forward'}"
-                with steady_heap():
-                    times = measured(ways, args.repeats)
-                found[row] = {"scene": list(image.shape), **times}
-                if rank == 0:
-                    print(row, found[row], flush=True)
+            module.train(trains)
+            ways = Ways(module, image, group, trains=trains)
+            row = f"{name}, {side} px, {'training step' if trains else 'forward'}"
+            with steady_heap():
+                times = measured(ways, args.repeats)
+            found[row] = {"scene": list(image.shape), **times}
+            if rank == 0:
+                print(row, found[row], flush=True)
     if rank == 0:
         (Path(folder) / "found.json").write_text(json.dumps(found))
     dist.destroy_process_group()

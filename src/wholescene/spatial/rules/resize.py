@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wholescene.spatial.axis import AxisNeed
 from wholescene.spatial.graph import Value
-from wholescene.spatial.layout import Axis, Layout
+from wholescene.spatial.layout import Axis
 from wholescene.spatial.regions import Enlarging, Span
 from wholescene.spatial.rules.base import Built, Input, Local, Rule, image_axes, image_layout
 
@@ -67,17 +67,14 @@ def resize(mode: str) -> Callable[[Value, Sequence[Input]], Built]:
             axis: taps[i].need(sizes[i][0]) for i, axis in enumerate(axes_in) if axis is not None
         }
 
-        is_image = axes_in == tuple(Axis)
-        repeated = _repeating(layout, taps, sizes) if is_image else None
-        is_plain = mode == "bilinear" and not align and is_image
-        factors = _factors(sizes, scales) if is_plain else None
+        factors = _factors(sizes) if axes_in == tuple(Axis) else None
+        repeats = factors is not None and _repeats(taps, factors)
+        is_smooth = mode == "bilinear" and not align and scales in ((None, None), factors)
 
         def run(local: Local) -> Tensor:
             x = local.tensors[0]
-            if repeated is not None:
-                return _enlarge(x, repeated.factors, local, "nearest")
-            if factors is not None:
-                return _enlarge(x, factors, local, "bilinear")
+            if factors is not None and (repeats or is_smooth):
+                return _enlarge(x, factors, local, "nearest" if repeats else "bilinear")
             for i, axis in reversed(list(enumerate(axes))):
                 origin = 0 if axes_in[i] is None else local.span(0, axis)[0]
                 x = _blend(x, taps[i], 2 + i, local.out[axis], origin)
@@ -88,38 +85,27 @@ def resize(mode: str) -> Callable[[Value, Sequence[Input]], Built]:
             layout,
             (needs if given.is_spatial else None,),
             run,
-            gather=repeated,
+            gather=Enlarging(layout, factors) if factors is not None and repeats else None,
         )
 
     return build
 
 
-def _repeating(
-    layout: Layout, taps: Sequence[_Taps], sizes: Sequence[tuple[int, int]]
-) -> Enlarging | None:
-    """Whether every pixel is repeated the same number of times."""
-    for found, (num_in, num_out) in zip(taps, sizes, strict=True):
-        times = num_out // num_in
-        repeated = np.arange(num_out) // max(times, 1)
-        if (
-            times * num_in != num_out
-            or found.weight is not None
-            or not np.array_equal(found.index[:, 0], repeated)
-        ):
-            return None
-    rows, cols = (num_out // num_in for num_in, num_out in sizes)
-    return Enlarging(layout, (rows, cols))
-
-
-def _factors(
-    sizes: Sequence[tuple[int, int]], scales: Sequence[float | None]
-) -> tuple[int, int] | None:
+def _factors(sizes: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
     """Whole numbers that both sides grow by; nothing where one does not."""
+    if any(num_out % num_in or num_out < num_in for num_in, num_out in sizes):
+        return None
     rows, cols = (num_out // num_in for num_in, num_out in sizes)
-    for times, scale, (num_in, num_out) in zip((rows, cols), scales, sizes, strict=True):
-        if times * num_in != num_out or scale not in (None, times):
-            return None
     return rows, cols
+
+
+def _repeats(taps: Sequence[_Taps], factors: Sequence[int]) -> bool:
+    """Whether every pixel is repeated so many times."""
+    return all(
+        found.weight is None
+        and np.array_equal(found.index[:, 0], np.arange(len(found.index)) // times)
+        for found, times in zip(taps, factors, strict=True)
+    )
 
 
 def _enlarge(x: Tensor, factors: tuple[int, int], local: Local, mode: str) -> Tensor:
