@@ -7,6 +7,7 @@ samples of its anonymous and file-backed parts. Networks with layers that wait f
 (UPerNet, DeepLabV3+) run twice, the second time with what is kept between sweeps in files.
 
     python benchmarks/streaming_memory.py                     # about half an hour
+    python benchmarks/streaming_memory.py --memory 2GiB       # block and heap within that
     python benchmarks/streaming_memory.py --columns 500 --rows 500 1000 --dry
 
 Finished cells are kept in ``--work`` and are not run again; remove the folder to start afresh.
@@ -61,7 +62,8 @@ def measure(key: dict[str, Any], work: Path) -> dict[str, Any]:
     loaded, anonymous = (status()[field] for field in ("VmRSS", "RssAnon"))
     reset_peak()
     shape = (1, BANDS, key["rows"], key["columns"])
-    engine = Streamer(module, shape, block=key["block"], spilled=key["spilled"])
+    limits = {"block": key["block"], "memory": key["memory"]}
+    engine = Streamer(module, shape, spilled=key["spilled"], **limits)
     ready = status()["VmRSS"]
     sampler = Sampler()
     sampler.start()
@@ -155,6 +157,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[5_000, 10_000, 20_000])
     parser.add_argument("--columns", type=int, default=5_000)
     parser.add_argument("--block", type=int, help="side of a block; default: the engine's")
+    parser.add_argument("--memory", help="budget, for example 2GiB; default: none")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument(
         "--malloc",
@@ -180,7 +183,8 @@ def main() -> None:
 
         seconds = sum(cell["wall_seconds"] for cell in found)
         data = {"malloc": args.malloc, "verdicts": judged, "cells": found}
-        print(write_result("streaming-memory", data, seconds=seconds))
+        name = "streaming-memory-budget" if args.memory else "streaming-memory"
+        print(write_result(name, data, seconds=seconds))
 
 
 def run_all(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -197,6 +201,7 @@ def run_all(args: argparse.Namespace) -> list[dict[str, Any]]:
                     "columns": args.columns,
                     "spilled": spilled,
                     "block": args.block,
+                    "memory": args.memory,
                     "malloc": args.malloc,
                 }
                 cell = cells.run(key, [sys.executable, __file__, "--work", str(args.work)])
