@@ -158,6 +158,7 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=5_000)
     parser.add_argument("--block", type=int, help="side of a block; default: the engine's")
     parser.add_argument("--memory", help="budget, for example 2GiB; default: none")
+    parser.add_argument("--no-spill", action="store_true", help="only with kept values in memory")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument(
         "--malloc",
@@ -193,7 +194,7 @@ def run_all(args: argparse.Namespace) -> list[dict[str, Any]]:
     args.work.mkdir(parents=True, exist_ok=True)
     found = []
     for network in args.networks:
-        for spilled in NETWORKS[network]:
+        for spilled in NETWORKS[network][: 1 if args.no_spill else None]:
             for rows in sorted(args.rows):
                 key = {
                     "network": network,

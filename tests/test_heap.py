@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from wholescene import heap
+from wholescene.spatial import Streamer
 
 
 class Library:
@@ -89,3 +90,16 @@ def test_freed_memory_is_counted() -> None:
         del large
         assert heap.free_bytes() - before >= 1 << 24
         assert heap.resident_bytes() > 1 << 24
+
+
+def test_a_streamer_gives_back_what_tracing_left() -> None:
+    if heap._glibc() is None:
+        pytest.skip("the C library is not glibc of 2.33 or later")
+    module, shape = torch.nn.Conv2d(3, 1, 1).eval(), (1, 3, 64, 64)
+    with heap.steady_heap():
+        Streamer(module, shape)  # what is imported for it stays
+        left_over = torch.ones(1 << 26)
+        before = heap.resident_bytes()
+        del left_over
+        Streamer(module, shape)
+        assert before - heap.resident_bytes() > 1 << 27
