@@ -135,7 +135,9 @@ def test_cells_differ_in_their_start_alone(world: World) -> None:
 
 def test_a_finished_cell_keeps_scores_and_settings_only(world: World) -> None:
     study = settings(world, methods=only(settings(world), "simclr"), fractions=(0.2,), draws=1)
-    run(world, study)
+    result = run(world, study)
+    path = world.root / "out/cells" / result.cells[0].folder / "result.json"
+    assert CellResult(**json.loads(path.read_text())) == result.cells[0]
     for folder in (world.root / "out/cells").iterdir():
         kept = {path.name for path in folder.iterdir()}
         assert {"result.json", "config.yaml", "metrics.csv", "test"} <= kept
@@ -227,7 +229,7 @@ def test_maps_are_made_as_scoring_says(world: World, monkeypatch: pytest.MonkeyP
     assert all(scoring.items() <= more.items() for more in said)
 
 
-def test_changed_settings_are_new_attempts_and_old_ones_stay_listed(world: World) -> None:
+def test_changed_settings_are_new_attempts_and_changed_labels_are_refused(world: World) -> None:
     study = settings(world, methods=only(settings(world), "simclr"), fractions=(0.2,), draws=1)
     first = run(world, study)
     changed = study.model_copy(update={"finetune_changes": ("train.device=cpu", "train.steps=3")})
@@ -238,6 +240,10 @@ def test_changed_settings_are_new_attempts_and_old_ones_stay_listed(world: World
     table = (world.root / "out/few-labels-attempts.csv").read_text()
     rows = list(csv.DictReader(io.StringIO(table)))
     assert [row["superseded"] for row in rows] == ["False"] * 2 + ["True"] * 2
+    path = next((world.root / "out/labels").iterdir())
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(InputError, match="lists other labels than are drawn now"):
+        run(world, study)
 
 
 def test_a_run_that_diverges_is_listed_and_tried_again(
@@ -300,16 +306,6 @@ def test_what_cannot_be_compared_is_refused_before_any_work(world: World) -> Non
         run(world, study, "used")
 
 
-def test_other_labels_need_another_folder(world: World) -> None:
-    study = settings(world, methods=only(settings(world), "simclr"), fractions=(0.2,), draws=1)
-    run(world, study)
-    path = next((world.root / "out/labels").iterdir())
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join(lines[:-1]) + "\n")
-    with pytest.raises(InputError, match="lists other labels than are drawn now"):
-        run(world, study)
-
-
 def test_the_command_writes_tables_and_a_plot(world: World) -> None:
     out = world.root / "cli"
     arguments = ["--out", str(out), "--set", "draws=1", "--set", "fractions=[0.2]", "--json"]
@@ -354,11 +350,3 @@ def test_settings_that_spoil_a_study(world: World) -> None:
         path.write_text("\n".join([*kept, change, ""]))
         with pytest.raises(ConfigError, match=match):
             load_study_config(path)
-
-
-def test_a_cell_is_what_it_was(world: World) -> None:
-    """Results of earlier versions of a study stay readable."""
-    study = settings(world, methods=only(settings(world), "simclr"), fractions=(0.2,), draws=1)
-    result = run(world, study)
-    path = world.root / "out/cells" / result.cells[0].folder / "result.json"
-    assert CellResult(**json.loads(path.read_text())) == result.cells[0]
