@@ -60,18 +60,11 @@ class Footprint:
         """Bytes that may be held beyond the plan if that saves time.
 
         They are what the budget has room for, or as much again as is planned for where there is
-        none.
+        none. A row of blocks that ends with more free heap gives it back: what the next row works
+        on does not always fit into it, and comes on top.
         """
         room = 2 * self.peak if self.budget is None else self.budget
         return max(0, room - self.peak)
-
-    @property
-    def heap_limit(self) -> int:
-        """Free bytes from which on the heap gives them back.
-
-        Memory that is given back and taken anew costs more than filling it.
-        """
-        return self.slack + self.spare
 
     @property
     def peak(self) -> int:
