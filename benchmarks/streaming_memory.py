@@ -62,8 +62,8 @@ def measure(key: dict[str, Any], work: Path) -> dict[str, Any]:
     loaded, anonymous = (status()[field] for field in ("VmRSS", "RssAnon"))
     reset_peak()
     shape = (1, BANDS, key["rows"], key["columns"])
-    limits = {"block": key["block"], "memory": key["memory"]}
-    engine = Streamer(module, shape, spilled=key["spilled"], **limits)
+    settings = {name: key[name] for name in ("block", "memory", "spilled")}
+    engine = Streamer(module, shape, **settings)
     ready = status()["VmRSS"]
     sampler = Sampler()
     sampler.start()
@@ -194,7 +194,7 @@ def run_all(args: argparse.Namespace) -> list[dict[str, Any]]:
     args.work.mkdir(parents=True, exist_ok=True)
     found = []
     for network in args.networks:
-        for spilled in NETWORKS[network][: 1 if args.no_spill else None]:
+        for spilled in (False,) if args.no_spill else NETWORKS[network]:
             for rows in sorted(args.rows):
                 key = {
                     "network": network,

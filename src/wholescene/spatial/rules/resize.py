@@ -93,7 +93,7 @@ def resize(mode: str) -> Callable[[Value, Sequence[Input]], Built]:
 
 def _factors(sizes: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
     """Whole numbers that both sides grow by; nothing where one does not."""
-    if any(num_out % num_in or num_out < num_in for num_in, num_out in sizes):
+    if any(num_out % num_in for num_in, num_out in sizes):
         return None
     rows, cols = (num_out // num_in for num_in, num_out in sizes)
     return rows, cols
