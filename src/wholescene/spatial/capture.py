@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from wholescene.errors import InputError, UnsupportedError
 from wholescene.spatial.chance import is_random, scene_dropout
 from wholescene.spatial.graph import Graph, Ref, Value, run_op
+from wholescene.spatial.inplace import IN_PLACE, is_readable
 
 __all__ = ["Output", "capture", "pick"]
 
@@ -64,7 +65,8 @@ def capture(
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.export.export(picked, (image,), strict=False)
-            program = program.run_decompositions({})
+            if live or not is_readable(program):
+                program = program.run_decompositions({})
     except InputError:
         raise
     except Exception as error:  # the module is foreign code: it may raise anything
@@ -128,8 +130,10 @@ _TRANSPARENT = {
     aten.detach_.default,
     aten.dropout.default,
     aten.feature_dropout.default,
+    aten.feature_dropout_.default,
     aten.lift_fresh_copy.default,
 }
+_CASTS = {aten.to.device, aten.to.dtype, aten.type_as.default}
 _SILENT = {aten._assert_tensor_metadata.default, aten.sym_constrain_range_for_size.default}
 _VIEWS = {
     aten.view.default,
@@ -209,15 +213,20 @@ class _Builder:
             raise UnsupportedError(
                 f"{node.target} in layer {_layer(node)!r} gives a number that depends on pixels"
             )
-        return self._append(node.target, args, kwargs, fake, _layer(node))
+        op: Any = node.target
+        value = self._append(IN_PLACE.get(op, op), args, kwargs, fake, _layer(node))
+        if op in IN_PLACE:  # from now on the names of what it changed stand for the result
+            changed = self.graph.values[args[0].index]
+            self.of |= {name: value for name, held in self.of.items() if held is changed}
+        return value
 
     def _is_idle(self, node: torch.fx.Node, args: Any) -> bool:
         """Whether an operator has nothing to do: no rows to pad or to cut off, the type as is."""
-        if node.target is aten.type_as.default:
+        if node.target in _CASTS:
             return self.graph.values[args[0].index].dtype is node.meta["val"].dtype
         if node.target in (aten.pad.default, aten.constant_pad_nd.default):
             return not any(args[1])
-        if node.target in (aten.slice.Tensor, aten.expand.default):
+        if node.target in (aten.slice.Tensor, aten.expand.default, aten.expand_as.default):
             step = args[4] if node.target is aten.slice.Tensor and len(args) > 4 else 1
             return step == 1 and self.graph.values[args[0].index].shape == node.meta["val"].shape
         return False
@@ -258,7 +267,7 @@ class _Builder:
             return (self._append(scene_dropout, (*args[:2], key), {}, fakes[0], layer), None)
         if node.target is aten._native_batch_norm_legit_no_training.default:
             x, weight, bias, mean, var, _, eps = args
-            norm = (x, weight, bias, mean, var, False, 0.0, eps, False)
+            norm = (x, weight, bias, mean, var, False, 0.0, eps)
             return (self._append(aten.batch_norm.default, norm, {}, fakes[0], layer),)
         if node.target is aten.unbind.int:
             dim = args[1] if len(args) > 1 else 0
@@ -298,7 +307,9 @@ def _canonical(op: Any, args: Any, kwargs: Any, fake: Tensor, graph: Graph) -> t
     """One spelling for operators that mean the same."""
     if op in _VIEWS:
         return aten.reshape.default, (args[0], list(fake.shape)), {}
-    if op is aten.type_as.default:
+    if op is aten.expand_as.default:
+        return aten.expand.default, (args[0], list(fake.shape)), {}
+    if op in _CASTS:
         return aten.to.dtype, (args[0], fake.dtype), {}
     if op is aten.new_empty.default:
         return aten.empty.memory_format, (list(fake.shape),), {"dtype": fake.dtype}
@@ -308,6 +319,8 @@ def _canonical(op: Any, args: Any, kwargs: Any, fake: Tensor, graph: Graph) -> t
         if order:
             order[first], order[second] = order[second], order[first]
         return aten.permute.default, (args[0], order), {}
+    if op is aten.batch_norm.default and not args[5]:
+        return op, (*args[:5], False, 0.0, args[7], False), {}
     if op is aten.permute.default:
         return op, (args[0], [dim % fake.dim() for dim in args[1]]), {}
     if op in (aten.mean.default, aten.sum.default):
