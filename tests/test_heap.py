@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -103,3 +106,46 @@ def test_a_streamer_gives_back_what_tracing_left() -> None:
         del left_over
         Streamer(module, shape)
         assert before - heap.resident_bytes() > 1 << 27
+
+
+BLOCKS = """
+from wholescene import heap
+
+def touched(size):
+    return bytearray(b"x") * size
+
+with heap.{kind}():
+    blocks = [touched(4 << 20) for _ in range(32)]
+    full = heap.resident_bytes()
+    del blocks[::2]  # between others that stay
+    print(full - heap.resident_bytes() >> 20)
+"""
+
+
+def test_a_lean_heap_holds_no_free_blocks() -> None:
+    if heap._glibc() is None:
+        pytest.skip("the C library is not glibc of 2.33 or later")
+    given_back = {}
+    for kind in ("lean_heap", "steady_heap"):  # in processes without gaps from other tests
+        command = [sys.executable, "-c", BLOCKS.format(kind=kind)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        given_back[kind] = int(done.stdout)
+    assert given_back["steady_heap"] < 8
+    assert given_back["lean_heap"] > 60
+
+
+def test_the_innermost_heap_holds_until_it_is_left(library: Library) -> None:
+    with heap.steady_heap():
+        steady = dict(library.settings)
+        outer, inner = heap.lean_heap(), heap.steady_heap()
+        outer.__enter__()
+        lean = dict(library.settings)
+        inner.__enter__()
+        assert library.settings == steady
+        outer.__exit__(None, None, None)  # generators may end in any order
+        assert library.settings == steady
+        inner.__exit__(None, None, None)
+        with heap.lean_heap():
+            assert library.settings == lean
+        assert library.settings == steady
+    assert library.settings not in (steady, lean)

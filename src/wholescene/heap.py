@@ -10,16 +10,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["HeapWatch", "plain_heap", "steady_heap", "tidy_heap"]
+__all__ = ["HeapWatch", "lean_heap", "plain_heap", "steady_heap", "tidy_heap"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # parameters of mallopt
 # Once one is set, glibc adapts none any more: these are what it comes to with large arrays.
 _PLAIN = {_TRIM_THRESHOLD: 64 << 20, _MMAP_THRESHOLD: 32 << 20, _MMAP_MAX: 65536}
 _STEADY = {**_PLAIN, _TRIM_THRESHOLD: (1 << 31) - 1, _MMAP_MAX: 0}
+_LEAN = {**_PLAIN, _TRIM_THRESHOLD: 16 << 20, _MMAP_THRESHOLD: 1 << 20}
 _SMALL = range(24, 137, 16)
 _STOCK = 4000
 _SLACK = 64 << 20
-_users: list[None] = []
+_users: list[dict[int, int]] = []  # what each asked for; the last one's holds
 
 
 @contextmanager
@@ -29,27 +30,50 @@ def steady_heap() -> Iterator[None]:
     glibc gets large blocks from the operating system one by one and gives each back at once, so
     that every result of a layer is made of pages that must be cleared first.
     """
-    library = _glibc()
-    _users.append(None)
-    try:
-        if library is not None:
-            for name, number in _STEADY.items():
-                library.mallopt(name, number)
+    with _kept(_STEADY):
+        if (library := _glibc()) is not None:
             _stock_small_blocks(library)
         yield
+
+
+@contextmanager
+def lean_heap() -> Iterator[None]:
+    """Hold what is in use and hardly more; for the process, where the C library is glibc.
+
+    Every block from 1 MiB on is the operating system's. Clearing its pages anew takes time, but
+    no free memory is left between blocks that stay, as much as that may be in a steady heap.
+    """
+    with _kept(_LEAN):
+        _trim()
+        yield
+
+
+@contextmanager
+def _kept(settings: dict[int, int]) -> Iterator[None]:
+    own = dict(settings)
+    _users.append(own)
+    _set(own)
+    try:
+        yield
     finally:
-        _users.pop()
-        if not _users:
+        _users[:] = [each for each in _users if each is not own]
+        if _users:
+            _set(_users[-1])
+        else:
             plain_heap()
 
 
 def plain_heap() -> None:
     """Leave the heap to the C library; for a process forked where it was kept steady, too."""
+    _set(_PLAIN)
+    _trim()
+
+
+def _set(settings: dict[int, int]) -> None:
     library = _glibc()
     if library is not None:
-        for name, number in _PLAIN.items():
+        for name, number in settings.items():
             library.mallopt(name, number)
-        library.malloc_trim(0)
 
 
 @cache
@@ -66,13 +90,19 @@ def _stock_small_blocks(library: Any) -> None:
 
 
 def tidy_heap(limit: int) -> None:
-    """Give free memory back once there is more than ``limit`` of it.
+    """Give free memory back once there is more than ``limit`` of it, in bytes.
 
     Small allocations between large ones keep the gaps from being used again, so a heap that
     gives nothing back grows to a multiple of what is in use.
     """
     if free_bytes() > limit:
-        _glibc().malloc_trim(0)
+        _trim()
+
+
+def _trim() -> None:
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
 
 
 def free_bytes() -> int:
@@ -93,7 +123,7 @@ class HeapWatch:
         Free pages that were given back stay in the heap, so what counts is what is resident.
         Does nothing outside of :func:`steady_heap`.
         """
-        if not _users:
+        if not _users or _users[-1] != _STEADY:
             return
         resident = resident_bytes()
         if not self._limit:

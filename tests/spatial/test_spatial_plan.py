@@ -119,3 +119,15 @@ def test_the_heap_may_keep_what_the_budget_has_room_for() -> None:
     tight = choose_footprint(ready, block=64, memory=plain.peak, spilled=False)
     ample = choose_footprint(ready, block=64, memory=plain.peak + 1000, spilled=False)
     assert (tight.spare, ample.spare, plain.spare) == (0, 1000, plain.peak)
+    assert tight.lean
+
+
+def test_a_budget_with_room_for_twice_the_usual_changes_nothing() -> None:
+    ready = prepare(Stack().eval(), (1, 3, 3000, 3000))
+    plain = choose_footprint(ready, block=None, memory=None, spilled=False)
+    ample = choose_footprint(ready, block=None, memory=2 * plain.peak, spilled=False)
+    tight = choose_footprint(ready, block=None, memory=2 * plain.peak - 1, spilled=False)
+    assert (ample.block, ample.lean, ample.peak) == (plain.block, False, plain.peak)
+    assert tight.lean
+    assert tight.block >= plain.block
+    assert tight.peak < 2 * plain.peak

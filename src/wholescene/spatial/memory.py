@@ -22,6 +22,9 @@ BLOCKS = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64, 32)
 _SLACK = 2.0
 """Free heap over what one step works on; measured, see ``benchmarks/streaming_memory.py``."""
 
+_LEAN_SLACK = 96 << 20
+"""The most of it where large blocks are given back at once; measured likewise."""
+
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -39,6 +42,7 @@ class Footprint:
         steps: Blocks in rows and columns, per sweep.
         spilled: Whether kept values are in files.
         budget: Bytes that there are; ``None`` where nobody said.
+        lean: Whether the heap gives large blocks back at once (:func:`wholescene.heap.lean_heap`).
     """
 
     block: int
@@ -49,11 +53,13 @@ class Footprint:
     steps: tuple[tuple[int, int], ...]
     spilled: bool = False
     budget: int | None = None
+    lean: bool = False
 
     @property
     def slack(self) -> int:
         """What the heap usually keeps free, so that it need not ask for it at each step."""
-        return int(_SLACK * self.working)
+        most = int(_SLACK * self.working)
+        return min(most, _LEAN_SLACK) if self.lean else most
 
     @property
     def spare(self) -> int:
@@ -92,7 +98,7 @@ def parse_bytes(memory: int | str) -> int:
     return count
 
 
-def choose_block(plan: Schedule, budget: int, *, spilled: bool) -> Footprint:
+def choose_block(plan: Schedule, budget: int, *, spilled: bool, lean: bool) -> Footprint:
     """Largest block whose footprint stays under a budget.
 
     Raises:
@@ -100,7 +106,7 @@ def choose_block(plan: Schedule, budget: int, *, spilled: bool) -> Footprint:
     """
     found = None
     for block in BLOCKS:
-        found = footprint(plan, block, spilled=spilled)
+        found = footprint(plan, block, spilled=spilled, lean=lean)
         if found.peak <= budget:
             return found
     assert found is not None
@@ -112,7 +118,9 @@ def choose_block(plan: Schedule, budget: int, *, spilled: bool) -> Footprint:
     )
 
 
-def footprint(plan: Schedule, block: int, *, spilled: bool = False) -> Footprint:
+def footprint(
+    plan: Schedule, block: int, *, spilled: bool = False, lean: bool = False
+) -> Footprint:
     """Estimate the bytes of one execution."""
     strips, working, steps = 0, 0, []
     for sweep in plan.sweeps:
@@ -132,7 +140,7 @@ def footprint(plan: Schedule, block: int, *, spilled: bool = False) -> Footprint
     )
     kept = max((kept_bytes(plan, level) for level in range(len(plan.sweeps))), default=0)
     constants += plan.folded_bytes
-    return Footprint(block, kept, strips, working, constants, tuple(steps), spilled)
+    return Footprint(block, kept, strips, working, constants, tuple(steps), spilled, lean=lean)
 
 
 def kept_bytes(plan: Schedule, level: int) -> int:

@@ -219,13 +219,17 @@ def choose_footprint(
     """
     if block is not None and block < 1:
         raise InputError(f"block={block} must be at least 1")
+    plain = footprint(ready, block or DEFAULT_BLOCK, spilled=spilled)
     if memory is None:
-        return footprint(ready, block or DEFAULT_BLOCK, spilled=spilled)
+        return plain
     budget = parse_bytes(memory)
+    if plain.peak + plain.spare <= budget:  # more would not make it faster
+        return replace(plain, budget=budget)
+    lean = _is_on_cpu(ready)
     found = (
-        choose_block(ready, budget, spilled=spilled)
+        choose_block(ready, budget, spilled=spilled, lean=lean)
         if block is None
-        else footprint(ready, block, spilled=spilled)
+        else footprint(ready, block, spilled=spilled, lean=lean)
     )
     if found.peak > budget:
         raise InputError(
@@ -233,6 +237,11 @@ def choose_footprint(
             "leave block= out to have it chosen"
         )
     return replace(found, budget=budget)
+
+
+def _is_on_cpu(ready: Schedule) -> bool:
+    tensors = (value.constant for value in ready.graph.values if value.constant is not None)
+    return all(tensor.device.type == "cpu" for tensor in tensors)
 
 
 def refuse_fallbacks(ready: Schedule) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wholescene.errors import InputError
-from wholescene.heap import steady_heap, tidy_heap
+from wholescene.heap import lean_heap, steady_heap, tidy_heap
 from wholescene.spatial.capture import Output
 from wholescene.spatial.checkpoint import Checkpoint
 from wholescene.spatial.execute import Done, Execution, Read, Sink
@@ -153,7 +153,7 @@ class Streamer:
             spill_dir=spill_dir,
             checkpoint=checkpoint,
         ).rows()
-        with steady_heap():
+        with lean_heap() if self._footprint.lean else steady_heap():
             while True:
                 with torch.inference_mode():  # not while the caller has its turn
                     done = next(steps, None)
