@@ -120,6 +120,7 @@ def test_the_heap_may_keep_what_the_budget_has_room_for() -> None:
     ample = choose_footprint(ready, block=64, memory=plain.peak + 1000, spilled=False)
     assert (tight.spare, ample.spare, plain.spare) == (0, 1000, plain.peak)
     assert tight.lean
+    assert (tight.idle, ample.idle, plain.idle) == (0, 0, plain.spare)
 
 
 def test_a_budget_with_room_for_twice_the_usual_changes_nothing() -> None:

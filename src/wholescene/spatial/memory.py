@@ -66,11 +66,18 @@ class Footprint:
         """Bytes that may be held beyond the plan if that saves time.
 
         They are what the budget has room for, or as much again as is planned for where there is
-        none. A row of blocks that ends with more free heap gives it back: what the next row works
-        on does not always fit into it, and comes on top.
+        none.
         """
         room = 2 * self.peak if self.budget is None else self.budget
         return max(0, room - self.peak)
+
+    @property
+    def idle(self) -> int:
+        """Bytes of free heap that a row of blocks may end with; it gives back what is more.
+
+        What the next row works on does not always fit into it, and comes on top.
+        """
+        return 0 if self.lean else self.spare
 
     @property
     def peak(self) -> int:

@@ -159,7 +159,7 @@ class Streamer:
                     done = next(steps, None)
                 if done is None:
                     return
-                tidy_heap(self._footprint.spare)
+                tidy_heap(self._footprint.idle)
                 yield done
 
     def empty_result(self, image: Tensor | Read) -> Tensor:
