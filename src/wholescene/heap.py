@@ -50,7 +50,7 @@ def lean_heap() -> Iterator[None]:
 
 @contextmanager
 def _kept(settings: dict[int, int]) -> Iterator[None]:
-    own = dict(settings)
+    own = dict(settings)  # a new one, to be found again among equal ones
     _users.append(own)
     _set(own)
     try:
