@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("study", type=Path, help="YAML file of the study")
     parser.add_argument("--out", type=Path, required=True, help="folder for runs and tables")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    parser.add_argument("--name", help="of the result file; default: the study's")
     parser.add_argument("--dry", action="store_true", help="print, but keep no result file")
     args = parser.parse_args()
     start = time.perf_counter()
@@ -42,7 +43,8 @@ def main() -> None:
             "finetuning_seconds": round(sum(cell.seconds or 0.0 for cell in result.cells), 1),
             "rows": summarise_study(result),
         }
-        print(write_result(config.name, data, seconds=time.perf_counter() - start))
+        seconds = time.perf_counter() - start
+        print(write_result(args.name or config.name, data, seconds=seconds))
 
 
 if __name__ == "__main__":
