@@ -158,7 +158,12 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=5_000)
     parser.add_argument("--block", type=int, help="side of a block; default: the engine's")
     parser.add_argument("--memory", help="budget, for example 2GiB; default: none")
-    parser.add_argument("--no-spill", action="store_true", help="only with kept values in memory")
+    parser.add_argument(
+        "--kept",
+        default="both",
+        choices=["memory", "files", "both"],
+        help="where networks that keep values between sweeps have them",
+    )
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument(
         "--malloc",
@@ -188,13 +193,20 @@ def main() -> None:
         print(write_result(name, data, seconds=seconds))
 
 
+def ways(network: str, kept: str) -> tuple[bool, ...]:
+    """Whether kept values are in files, each way that is asked for."""
+    if len(NETWORKS[network]) == 1 or kept == "both":
+        return NETWORKS[network]
+    return (kept == "files",)
+
+
 def run_all(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Run the cells that are missing."""
     cells = Cells(args.work / "cells.jsonl")
     args.work.mkdir(parents=True, exist_ok=True)
     found = []
     for network in args.networks:
-        for spilled in (False,) if args.no_spill else NETWORKS[network]:
+        for spilled in ways(network, args.kept):
             for rows in sorted(args.rows):
                 key = {
                     "network": network,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from wholescene.spatial.layout import Layout
-from wholescene.spatial.pool import Pool
+from wholescene.spatial.pool import pages
 from wholescene.spatial.regions import (
     Source,
     Span,
@@ -38,16 +38,16 @@ class Rolling(Source):
         rows: AxisWave,
         cols: AxisWave,
         dtype: torch.dtype,
-        pool: Pool,
+        device: torch.device,
     ) -> None:
-        super().__init__(layout, dtype, pool.device)
+        super().__init__(layout, dtype, device)
         self.rows, self.row_keep = rows.breaks[index], rows.keep[index]
         self.cols, self.col_keep = cols.breaks[index], cols.keep[index]
         self._above: Piece | None = None
         self._below: Piece | None = None
         self._left: Piece | None = None
         self._fresh: Piece | None = None
-        self._rooms = _Rooms(pool)
+        self._rooms = _Rooms(device)
 
     def start_row(self, i: int, *, is_first: bool) -> None:
         """Begin a row of blocks.
@@ -137,24 +137,18 @@ class Rolling(Source):
 class _Rooms:
     """Two rooms of each kind, used in turn: what is written into one may come from the other."""
 
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self._rooms: dict[str, tuple[Tensor | None, Tensor | None]] = {}
 
     def next(self, kind: str, num_bytes: int) -> Tensor:
-        """The room not used last, made larger if need be."""
+        """The room not used last, or a larger one in its place."""
         older, newer = self._rooms.get(kind, (None, None))
         if older is None or older.numel() < num_bytes:
-            if older is not None:
-                self.pool.give_lasting(older)
-            older = self.pool.take_lasting(num_bytes)
+            older = pages(num_bytes, self.device)
         self._rooms[kind] = newer, older
         return older
 
     def close(self) -> None:
         """Give all rooms back."""
-        for pair in self._rooms.values():
-            for room in pair:
-                if room is not None:
-                    self.pool.give_lasting(room)
         self._rooms = {}

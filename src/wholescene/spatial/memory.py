@@ -187,7 +187,7 @@ def _sweep_bytes(
         if window != fresh[index] or _has_border(plan, index):
             put_together[index] = window
         strips += 2 * carried_rows * found.grid(Axis.COL) * entry if rows.num_steps > 1 else 0
-        strips += carried_cols * high * entry if cols.num_steps > 1 else 0
+        strips += 2 * carried_cols * high * entry if cols.num_steps > 1 else 0
     image = fresh.get(plan.graph.image, 0)  # the next region is read while this one is worked on
     return strips, _alive(plan, present, fresh) + _alive(plan, present, put_together) + image
 

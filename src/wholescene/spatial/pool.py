@@ -29,10 +29,7 @@ def pages(num_bytes: int, device: torch.device) -> Tensor:
 
 
 class Pool:
-    """Flat buffers that are lent and taken back.
-
-    Buffers for a step are lent to whoever needs that much; those for a row of blocks or a whole
-    sweep are lent again for the same size only, so that no large one goes to waste.
+    """Flat buffers that are lent for a step and taken back.
 
     Args:
         device: Where they are.
@@ -41,7 +38,6 @@ class Pool:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._free: list[Tensor] = []
-        self._lasting: dict[int, list[Tensor]] = {}
 
     def take(self, num_bytes: int) -> Tensor:
         """Borrow the smallest buffer of at least so many bytes.
@@ -60,12 +56,3 @@ class Pool:
     def give(self, buffer: Tensor) -> None:
         """Take a buffer back; nothing may read it any more."""
         self._free.append(buffer)
-
-    def take_lasting(self, num_bytes: int) -> Tensor:
-        """Borrow a buffer of just so many bytes for longer than a step."""
-        same = self._lasting.get(num_bytes)
-        return same.pop() if same else pages(num_bytes, self.device)
-
-    def give_lasting(self, buffer: Tensor) -> None:
-        """Take such a buffer back."""
-        self._lasting.setdefault(buffer.numel(), []).append(buffer)

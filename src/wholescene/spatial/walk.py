@@ -191,7 +191,7 @@ class Walk:
             parts = [self._part(ref, adopted.get(k)) for k, ref in enumerate(value.refs())]
             return found.rule.gather.source(parts)
         rows, cols = (self.waves[axis] for axis in Axis)
-        return Rolling(index, found.layout, rows, cols, value.dtype, pool)
+        return Rolling(index, found.layout, rows, cols, value.dtype, pool.device)
 
     def _part(self, ref: int, adopted: Layout | None) -> Source:
         if ref in self.sources:
