@@ -223,7 +223,9 @@ class _Builder:
     def _is_idle(self, node: torch.fx.Node, args: Any) -> bool:
         """Whether an operator has nothing to do: no rows to pad or to cut off, the type as is."""
         if node.target in _CASTS:
-            return self.graph.values[args[0].index].dtype is node.meta["val"].dtype
+            source: Any = node.args[0]
+            before, after = source.meta["val"], node.meta["val"]
+            return (before.dtype, before.device) == (after.dtype, after.device)
         if node.target in (aten.pad.default, aten.constant_pad_nd.default):
             return not any(args[1])
         if node.target in (aten.slice.Tensor, aten.expand.default, aten.expand_as.default):
@@ -309,7 +311,7 @@ def _canonical(op: Any, args: Any, kwargs: Any, fake: Tensor, graph: Graph) -> t
         return aten.reshape.default, (args[0], list(fake.shape)), {}
     if op is aten.expand_as.default:
         return aten.expand.default, (args[0], list(fake.shape)), {}
-    if op in _CASTS:
+    if op in _CASTS and op is not aten.to.device:
         return aten.to.dtype, (args[0], fake.dtype), {}
     if op is aten.new_empty.default:
         return aten.empty.memory_format, (list(fake.shape),), {"dtype": fake.dtype}

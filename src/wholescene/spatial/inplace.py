@@ -37,7 +37,6 @@ _COMPOSITE = {
     aten.batch_norm.default,
     aten.conv2d.default,
     aten.conv_transpose2d.input,
-    aten.einsum.default,
     aten.group_norm.default,
     aten.layer_norm.default,
     aten.linear.default,
@@ -48,11 +47,12 @@ _COMPOSITE = {
     aten.upsample_bilinear2d.vec,
     aten.upsample_nearest2d.vec,
 }
-# These may, and are read as views or as nothing at all.
+# These may, and are read as they are, as views or as nothing at all.
 _SAME = {
     aten.chunk.default,
     aten.contiguous.default,
     aten.dropout.default,
+    aten.einsum.default,
     aten.expand_as.default,
     aten.feature_dropout.default,
     aten.feature_dropout_.default,
