@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from wholescene.errors import InputError, UnsupportedError
 from wholescene.spatial.chance import is_random, scene_dropout
 from wholescene.spatial.graph import Graph, Ref, Value, run_op
-from wholescene.spatial.inplace import IN_PLACE, is_readable
+from wholescene.spatial.inplace import IN_PLACE, TRANSPARENT, is_readable
 
 __all__ = ["Output", "capture", "pick"]
 
@@ -121,18 +121,6 @@ def _entry(result: Any, output: str | int) -> Any:
         ) from error
 
 
-# Operators that give back their input when a network is evaluated.
-_TRANSPARENT = {
-    aten.alias.default,
-    aten.clone.default,
-    aten.contiguous.default,
-    aten.detach.default,
-    aten.detach_.default,
-    aten.dropout.default,
-    aten.feature_dropout.default,
-    aten.feature_dropout_.default,
-    aten.lift_fresh_copy.default,
-}
 _CASTS = {aten.to.device, aten.to.dtype, aten.type_as.default}
 _SILENT = {aten._assert_tensor_metadata.default, aten.sym_constrain_range_for_size.default}
 _VIEWS = {
@@ -204,7 +192,7 @@ class _Builder:
             source: Any = node.args[0]
             return self.of[source.name][node.args[1]]
         args, kwargs = self._resolve(node.args), self._resolve(node.kwargs)
-        if node.target in _TRANSPARENT or self._is_idle(node, args):
+        if node.target in TRANSPARENT or self._is_idle(node, args):
             return self.graph.values[args[0].index]
         fake = node.meta["val"]
         if isinstance(fake, list | tuple):

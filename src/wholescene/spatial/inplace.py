@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-__all__ = ["IN_PLACE", "is_readable"]
+__all__ = ["IN_PLACE", "TRANSPARENT", "is_readable"]
 
 aten = torch.ops.aten
 
@@ -29,6 +29,19 @@ IN_PLACE = {
     aten.silu_.default: aten.silu.default,
 }
 """Operators in place, each with the one that gives the same as a new tensor."""
+
+TRANSPARENT = {
+    aten.alias.default,
+    aten.clone.default,
+    aten.contiguous.default,
+    aten.detach.default,
+    aten.detach_.default,
+    aten.dropout.default,
+    aten.feature_dropout.default,
+    aten.feature_dropout_.default,
+    aten.lift_fresh_copy.default,
+}
+"""Operators that give back their input when a network is evaluated, or a copy taken for it."""
 
 # What torch writes as several operators may give back its argument; these do not.
 _COMPOSITE = {
@@ -47,15 +60,11 @@ _COMPOSITE = {
     aten.upsample_bilinear2d.vec,
     aten.upsample_nearest2d.vec,
 }
-# These may, and are read as they are, as views or as nothing at all.
+# These may, and are read as they are, or as views.
 _SAME = {
     aten.chunk.default,
-    aten.contiguous.default,
-    aten.dropout.default,
     aten.einsum.default,
     aten.expand_as.default,
-    aten.feature_dropout.default,
-    aten.feature_dropout_.default,
     aten.flatten.using_ints,
     aten.meshgrid.indexing,
     aten.pad.default,
@@ -65,8 +74,6 @@ _SAME = {
     aten.type_as.default,
     aten.unflatten.int,
 }
-# New tensors that the graph takes for the old one.
-_COPIES = {aten.clone.default, aten.constant_pad_nd.default, aten.lift_fresh_copy.default}
 # Position of the argument that makes these depend on chance or on the batch.
 _TRAINED = {
     aten.batch_norm.default: 5,
@@ -93,7 +100,7 @@ def _is_plain(node: Node, place: dict[Node, int]) -> bool:
         return False
     if op in IN_PLACE:
         return _is_unseen(node, place)
-    known = op in _COMPOSITE or op in _SAME
+    known = op in _COMPOSITE or op in _SAME or op in TRANSPARENT
     return known or not (op._schema.is_mutable or _is_composite(op))
 
 
@@ -116,9 +123,10 @@ def _changes(user: Node, name: Node) -> bool:
 
 
 def _is_fresh(node: Node) -> bool:
-    """Whether a result shares no memory with an argument."""
+    """Whether a result shares no memory with an argument, nor is taken for it."""
     op = node.target
-    if not isinstance(op, torch._ops.OpOverload) or op in _COPIES:
+    taken = op in TRANSPARENT or op is aten.constant_pad_nd.default  # which may pad by nothing
+    if taken or not isinstance(op, torch._ops.OpOverload):
         return False
     shares = any(arg.alias_info is not None for arg in op._schema.arguments)
     return op in _COMPOSITE or not (shares or _is_composite(op))
