@@ -126,7 +126,7 @@ class Execution:
         return {
             index: whole.tensor
             for index, whole in self.complete.items()
-            if whole.path is None
+            if whole.file is None
             and self.ready.stages[index].level >= 0
             and self._is_awaited(index, level)
         }
@@ -167,6 +167,8 @@ class Execution:
         )
         gives_result = self.ready.gives_result(start.level)
         for done in walk.rows():
+            for whole in self.complete.values():
+                whole.unload()
             yield done, walk.rows_of(self.graph.output, done) if gives_result else 0
 
     def _take(self, index: int, rows: Span, cols: Span, fresh: Tensor) -> None:

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+import torch
+
 from wholescene.errors import InputError
 from wholescene.spatial.cost import VIEWS
 from wholescene.spatial.layout import Axis, Layout
+from wholescene.spatial.pool import Pool
 from wholescene.spatial.schedule import Schedule
 from wholescene.spatial.staging import Kind
 from wholescene.spatial.wave import AxisWave, axis_wave
@@ -22,7 +25,7 @@ BLOCKS = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64, 32)
 _SLACK = 2.0
 """Free heap over what one step works on; measured, see ``benchmarks/streaming_memory.py``."""
 
-_LEAN_SLACK = 96 << 20
+_LEAN_SLACK = 144 << 20
 """The most of it where large blocks are given back at once; measured likewise."""
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -130,6 +133,7 @@ def footprint(
 ) -> Footprint:
     """Estimate the bytes of one execution."""
     strips, working, steps = 0, 0, []
+    pool = Pool(torch.device("meta"))
     for sweep in plan.sweeps:
         present = sweep.members
         if not present:
@@ -137,7 +141,7 @@ def footprint(
             continue
         rows, cols = (axis_wave(plan.staging, present, axis, block) for axis in Axis)
         steps.append((rows.num_steps, cols.num_steps))
-        held, busy = _sweep_bytes(plan, present, rows, cols)
+        held, busy = _sweep_bytes(plan, present, rows, cols, pool)
         if held + busy > strips + working:
             strips, working = held, busy
     constants = sum(
@@ -166,7 +170,7 @@ def kept_bytes(plan: Schedule, level: int) -> int:
 
 
 def _sweep_bytes(
-    plan: Schedule, present: Sequence[int], rows: AxisWave, cols: AxisWave
+    plan: Schedule, present: Sequence[int], rows: AxisWave, cols: AxisWave, pool: Pool
 ) -> tuple[int, int]:
     """Bytes of strips, and of regions alive at once, in one sweep."""
     strips = 0
@@ -189,7 +193,8 @@ def _sweep_bytes(
         strips += 2 * carried_rows * found.grid(Axis.COL) * entry if rows.num_steps > 1 else 0
         strips += 2 * carried_cols * high * entry if cols.num_steps > 1 else 0
     image = fresh.get(plan.graph.image, 0)  # the next region is read while this one is worked on
-    return strips, _alive(plan, present, fresh) + _alive(plan, present, put_together) + image
+    _lend(plan, present, put_together, pool)
+    return strips, _alive(plan, present, fresh) + pool.num_bytes + image
 
 
 def _has_border(plan: Schedule, index: int) -> bool:
@@ -212,6 +217,19 @@ def _alive(plan: Schedule, present: Sequence[int], sizes: dict[int, int]) -> int
         peak = max(peak, now)
         now -= sum(sizes.get(ref, 0) for ref, user in last.items() if user == index)
     return peak
+
+
+def _lend(plan: Schedule, present: Sequence[int], sizes: dict[int, int], pool: Pool) -> None:
+    """Let a pool lend rooms of these sizes, each from a value's first reader to its last."""
+    worked = [index for index in present if not plan.stages[index].is_gathered]
+    last = {ref: index for index in worked for ref in plan.read_by(index)}
+    lent: dict[int, torch.Tensor] = {}
+    for index in [*worked, *worked]:  # the second time as ever after
+        for ref in plan.graph.values[index].refs():
+            if ref in sizes and ref not in lent:
+                lent[ref] = pool.take(sizes[ref])
+        for ref in [ref for ref in lent if last[ref] == index]:
+            pool.give(lent.pop(ref))
 
 
 def _extent(wave: AxisWave, index: int) -> tuple[int, int]:

@@ -39,6 +39,11 @@ class Pool:
         self.device = device
         self._free: list[Tensor] = []
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all buffers that are not lent."""
+        return sum(buffer.numel() for buffer in self._free)
+
     def take(self, num_bytes: int) -> Tensor:
         """Borrow the smallest buffer of at least so many bytes.
 

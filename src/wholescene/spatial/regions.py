@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from wholescene.spatial.layout import Axis, Layout
+from wholescene.spatial.mapped import MappedFile
 from wholescene.spatial.pool import Pool
 
 __all__ = [
@@ -240,7 +241,7 @@ class Whole(Source):
         tensor: One dimension per dimension of the layout.
         layout: Where its rows and columns are.
         device: Where regions are wanted; the tensor's own by default.
-        path: The file, if it is mapped.
+        file: Where it is, unless in memory.
     """
 
     def __init__(
@@ -248,10 +249,10 @@ class Whole(Source):
         tensor: Tensor,
         layout: Layout,
         device: torch.device | None = None,
-        path: Path | None = None,
+        file: MappedFile | None = None,
     ) -> None:
         super().__init__(layout, tensor.dtype, device or tensor.device)
-        self.tensor, self.path = tensor, path
+        self.tensor, self.file = tensor, file
 
     @classmethod
     def empty(
@@ -261,10 +262,9 @@ class Whole(Source):
         shape = layout.shape
         count = torch.Size(shape).numel()
         if path is None:
-            flat = torch.empty(count, dtype=dtype)
-        else:
-            flat = torch.from_file(str(path), shared=True, size=count, dtype=dtype)
-        return cls(_shaped(flat, layout, shape), layout, device, path)
+            return cls(_shaped(torch.empty(count, dtype=dtype), layout, shape), layout, device)
+        file = MappedFile(path, count * dtype.itemsize)
+        return cls(_shaped(file.tensor.view(dtype), layout, shape), layout, device, file)
 
     @property
     def whole(self) -> Tensor:
@@ -275,10 +275,15 @@ class Whole(Source):
         """The same under another layout of the same shape."""
         return Whole(self.tensor, layout, self.device)
 
+    def unload(self) -> None:
+        """Hold nothing in memory of what is in a file."""
+        if self.file is not None:
+            self.file.unload()
+
     def remove(self) -> None:
         """Remove the file, if there is one."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+        if self.file is not None:
+            self.file.remove()
 
     def view(self, rows: Span, cols: Span) -> Tensor:
         """As for every source."""

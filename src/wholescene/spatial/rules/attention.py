@@ -184,20 +184,31 @@ def attend_both(
     return F.scaled_dot_product_attention(query, *both, mask, scale=scale)
 
 
-_CHUNK_SCORES = 1 << 24
-"""Scores computed at once."""
+_CHUNK_SCORES = {"cpu": 1 << 21}
+"""Scores computed at once: on CPUs as many as fit into its cache."""
+
+_MANY_SCORES = 1 << 24
+"""The same on devices that work on many things at a time."""
 
 
 def attend_in_chunks(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
     """Softmax of ``query @ keys * scale``, times values, for a few queries at a time."""
     batch = query[..., 0, 0].numel()
-    count = max(1, _CHUNK_SCORES // max(1, batch * keys.shape[-1]))
-    parts = []
-    for start in range(0, query.shape[-2], count):
-        some = query[..., start : start + count, :]
-        scores = torch.matmul(some, keys) * scale
-        parts.append(torch.matmul(torch.softmax(scores, -1), values))
-    return torch.cat(parts, -2)
+    scores = _CHUNK_SCORES.get(query.device.type, _MANY_SCORES)
+    chunks = torch.split(query, max(1, scores // max(1, batch * keys.shape[-1])), -2)
+    if torch.is_grad_enabled():
+        return torch.cat([_attend(some, keys, values, scale) for some in chunks], -2)
+    # Results that are kept one by one would lie where scores have been, and keep the heap from
+    # using that place again.
+    result = query.new_empty((*query.shape[:-1], values.shape[-1]))
+    for some, into in zip(chunks, torch.split(result, chunks[0].shape[-2], -2), strict=True):
+        into.copy_(_attend(some, keys, values, scale))
+    return result
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+    scores = torch.matmul(query, keys).mul_(scale)
+    return torch.matmul(torch.softmax(scores, -1), values)
 
 
 def attention_in_chunks(value: Value, inputs: Sequence[Input]) -> Built:
