@@ -12,13 +12,8 @@ from operator_modules import (
     MOVING,
     ClassToken,
     Compute,
-    GlobalAttention,
-    PositionAttention,
 )
 from torch import Tensor, nn
-
-from wholescene.heap import resident_bytes, steady_heap
-from wholescene.spatial.rules import attention
 
 
 @pytest.mark.parametrize("name", LOCAL)
@@ -76,43 +71,3 @@ def test_a_split_sequence_is_joined_where_it_must_be() -> None:
             return tokens[:, 1:].transpose(1, 2).reshape(x.shape)
 
     assert_equal_streamed(Flipped(), (2, 4, 17, 23), whole=["cat"])
-
-
-class ScaledAttention(GlobalAttention):
-    def forward(self, x: Tensor) -> Tensor:
-        query, key, value = self.qkv(x.flatten(2).transpose(1, 2)).chunk(3, -1)
-        scores = (query @ key.transpose(1, 2) / 2).softmax(-1)
-        return (scores @ value).transpose(1, 2).reshape(x.shape)
-
-
-@pytest.mark.parametrize("module", [PositionAttention(), ScaledAttention()], ids=["left", "right"])
-def test_long_attention_never_holds_all_scores(
-    module: nn.Module, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("wholescene.spatial.fuse._MANY_KEYS", 100)
-    monkeypatch.setitem(attention._CHUNK_SCORES, "cpu", 2000)
-    ready = assert_equal_streamed(module, (2, 4, 17, 23))
-    names = [value.name for value in ready.graph.values]
-    assert "attend_in_chunks" in names
-    assert not any(value.shape[-2:] == (391, 391) for value in ready.graph.values)
-
-
-@pytest.mark.skipif(not resident_bytes(), reason="the system does not tell resident memory")
-def test_long_attention_leaves_no_free_memory_behind_each_chunk() -> None:
-    query, keys, values = (torch.randn(1, 1, *size) for size in ((8192, 8), (8, 8192), (8192, 8)))
-    with steady_heap(), torch.inference_mode():
-        before = resident_bytes()
-        attention.attend_in_chunks(query, keys, values, 0.5)
-        assert resident_bytes() - before < 64 << 20  # all scores are 256 MiB
-
-
-def test_long_attention_passes_gradients_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(attention._CHUNK_SCORES, "cpu", 2000)
-    shapes = (2, 3, 100, 4), (2, 3, 4, 90), (2, 3, 90, 5)
-    sides = [torch.randn(shape, dtype=torch.double, requires_grad=True) for shape in shapes]
-    weight = torch.randn(2, 3, 100, 5, dtype=torch.double)
-    chunked = attention.attend_in_chunks(*sides, 0.5)
-    whole = torch.softmax(sides[0] @ sides[1] * 0.5, -1) @ sides[2]
-    found, wanted = (torch.autograd.grad((x * weight).sum(), sides) for x in (chunked, whole))
-    for ours, theirs in zip(found, wanted, strict=True):
-        torch.testing.assert_close(ours, theirs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from wholescene.spatial.graph import Graph, Value
+from wholescene.spatial.rules.attention import holds_scores
 
 __all__ = ["VIEWS", "multiply_adds", "whole_bytes"]
 
@@ -50,8 +51,18 @@ def whole_bytes(graph: Graph) -> int:
         counts = value.constant is None and owner[value.index] == value.index
         if counts and value.index not in (graph.image, graph.output):
             now += value.num_bytes
-        peak = max(peak, now)
+        peak = max(peak, now + _scores_bytes(value, graph))
         for index in ends.get(value.index, ()):
             if graph.values[index].constant is None and index not in (graph.image, graph.output):
                 now -= graph.values[index].num_bytes
     return peak
+
+
+def _scores_bytes(value: Value, graph: Graph) -> int:
+    """Bytes that torch's attention holds of scores and their softmax, if it has no kernel."""
+    if value.name != "scaled_dot_product_attention":
+        return 0
+    query, keys, values = (graph.values[ref].shape for ref in value.refs()[:3])
+    if not holds_scores(query, keys, values):
+        return 0
+    return 2 * prod(query[:-1]) * keys[-2] * value.dtype.itemsize

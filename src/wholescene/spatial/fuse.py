@@ -1,4 +1,4 @@
-"""Attention written out as two products, recognised so that the scores are never held whole."""
+"""Attention that would hold all scores: two products written out, or torch's without a kernel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import Any
 import torch
 
 from wholescene.spatial.graph import Graph, Ref, Value, copied
-from wholescene.spatial.rules.attention import attend_in_chunks
+from wholescene.spatial.rules.attention import (
+    attend_in_chunks,
+    holds_scores,
+    is_usual_attention,
+)
 
 __all__ = ["fuse_attention"]
 
@@ -26,17 +30,19 @@ class _Attention:
 
     Args:
         query: Index of the left side of the first product.
-        keys: Index of its right side, tokens last.
+        keys: Index of its right side.
         values: Index of the values.
         scale: Factor between product and softmax.
         is_turned: Whether the values are multiplied from the left.
+        has_turned_keys: Whether the keys' tokens are in the last dimension but one, not the last.
     """
 
     query: int
     keys: int
     values: int
     scale: float
-    is_turned: bool
+    is_turned: bool = False
+    has_turned_keys: bool = False
 
 
 def fuse_attention(graph: Graph) -> Graph:
@@ -52,13 +58,15 @@ def fuse_attention(graph: Graph) -> Graph:
         if match is None:
             place[value.index] = copied(value, fused, place).index
         else:
-            place[value.index] = _write(match, value, graph, fused, place)
+            place[value.index] = _write(match, value, fused, place)
     fused.image, fused.output = place[graph.image], place[graph.output]
     return fused.pruned()
 
 
 def _match(value: Value, graph: Graph, uses: list[list[int]]) -> _Attention | None:
-    """Recognise the second product of an attention."""
+    """Recognise an attention by its last operator."""
+    if value.op is aten.scaled_dot_product_attention.default:
+        return _match_operator(value, graph)
     if value.op not in _PRODUCTS or value.constant is not None:
         return None
     left, right = (graph.values[ref] for ref in value.refs())
@@ -78,7 +86,20 @@ def _match(value: Value, graph: Graph, uses: list[list[int]]) -> _Attention | No
     if product.shape[-1] < _MANY_KEYS or len(ranks) != 1:
         return None
     query, keys = product.refs()
-    return _Attention(query, keys, values.index, scale, is_turned)
+    return _Attention(query, keys, values.index, scale, is_turned=is_turned)
+
+
+def _match_operator(value: Value, graph: Graph) -> _Attention | None:
+    """Recognise torch's attention where it has no kernel."""
+    query, keys, values, *mask = value.refs()
+    shapes = [graph.values[ref].shape for ref in (query, keys, values)]
+    if mask or not is_usual_attention(value) or not holds_scores(*shapes):
+        return None
+    if shapes[1][-2] < _MANY_KEYS or len({shape[:-2] for shape in shapes}) != 1:
+        return None
+    scale = value.kwargs.get("scale")
+    scale = shapes[0][-1] ** -0.5 if scale is None else scale
+    return _Attention(query, keys, values, scale, has_turned_keys=True)
 
 
 def _is_scores(value: Value, uses: list[list[int]]) -> bool:
@@ -104,23 +125,21 @@ def _factor(value: Value, uses: list[list[int]]) -> float | None:
     return float(factor) if value.op is aten.mul.Tensor else 1 / factor
 
 
-def _write(
-    match: _Attention, value: Value, graph: Graph, fused: Graph, place: dict[int, int]
-) -> int:
-    facts: dict[str, Any] = {"dtype": value.dtype, "layer": value.layer}
+def _write(match: _Attention, value: Value, fused: Graph, place: dict[int, int]) -> int:
+    """Add the operator, and what turns its arguments and its result."""
+
+    def turned(ref: Ref) -> Ref:
+        shape = fused.values[ref.index].shape
+        order = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
+        return add(aten.permute.default, (ref, order), tuple(shape[i] for i in order))
+
+    def add(op: Any, args: tuple[Any, ...], shape: tuple[int, ...]) -> Ref:
+        made = fused.add(op, args, {}, shape=shape, dtype=value.dtype, layer=value.layer)
+        return Ref(made.index)
+
     query, keys, values = (Ref(place[i]) for i in (match.query, match.keys, match.values))
-    if not match.is_turned:
-        args = (query, keys, values, match.scale)
-        return fused.add(attend_in_chunks, args, {}, shape=value.shape, **facts).index
-    rank = len(value.shape)
-    order = [*range(rank - 2), rank - 1, rank - 2]
-
-    def turned(shape: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(shape[i] for i in order)
-
-    shape = turned(graph.values[match.values].shape)
-    side = fused.add(aten.permute.default, (values, order), {}, shape=shape, **facts)
-    args = (query, keys, Ref(side.index), match.scale)
-    mixed = fused.add(attend_in_chunks, args, {}, shape=turned(value.shape), **facts)
-    back = (Ref(mixed.index), order)
-    return fused.add(aten.permute.default, back, {}, shape=value.shape, **facts).index
+    keys = turned(keys) if match.has_turned_keys else keys
+    values = turned(values) if match.is_turned else values
+    shape = (*fused.values[query.index].shape[:-1], fused.values[values.index].shape[-1])
+    mixed = add(attend_in_chunks, (query, keys, values, match.scale), shape)
+    return (turned(mixed) if match.is_turned else mixed).index

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from math import prod
 
 import torch
@@ -32,6 +33,7 @@ __all__ = [
     "attention",
     "attention_over_both",
     "einsum",
+    "holds_scores",
     "is_usual_attention",
     "matrix_product",
 ]
@@ -185,24 +187,50 @@ def attend_both(
 
 
 _CHUNK_SCORES = {"cpu": 1 << 21}
-"""Scores computed at once: on CPUs as many as fit into its cache."""
+"""Scores computed at once: on CPUs as many as fit into their caches."""
 
 _MANY_SCORES = 1 << 24
 """The same on devices that work on many things at a time."""
 
+_FEWEST_QUERIES = 32
+"""Queries at once at least, so that keys and values are not read too often."""
+
+
+def holds_scores(query: Sequence[int], keys: Sequence[int], values: Sequence[int]) -> bool:
+    """Whether torch's attention holds all scores, having no kernel for these shapes.
+
+    Keys have their tokens in the last dimension but one.
+    """
+    return len(query) != 4 or not query[-1] == keys[-1] == values[-1]
+
 
 def attend_in_chunks(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-    """Softmax of ``query @ keys * scale``, times values, for a few queries at a time."""
-    batch = query[..., 0, 0].numel()
+    """Softmax of ``query @ keys * scale``, times values, never with all scores."""
+    if query.dim() == 3:
+        query, keys, values = query.unsqueeze(1), keys.unsqueeze(1), values.unsqueeze(1)
+        return attend_in_chunks(query, keys, values, scale).squeeze(1)
+    turned = keys.transpose(-1, -2)
+    if not holds_scores(query.shape, turned.shape, values.shape) and (
+        query.is_cpu or query.dtype != torch.float64
+    ):
+        # Its kernels are three times as fast, but want features side by side.
+        query, turned, values = (
+            x if x.stride(-1) == 1 else x.contiguous() for x in (query, turned, values)
+        )
+        return F.scaled_dot_product_attention(query, turned, values, scale=scale)
     scores = _CHUNK_SCORES.get(query.device.type, _MANY_SCORES)
-    chunks = torch.split(query, max(1, scores // max(1, batch * keys.shape[-1])), -2)
+    count = max(_FEWEST_QUERIES, scores // keys.shape[-1])
     if torch.is_grad_enabled():
-        return torch.cat([_attend(some, keys, values, scale) for some in chunks], -2)
+        parts = [_attend(some, keys, values, scale) for some in torch.split(query, count, -2)]
+        return torch.cat(parts, -2)
     # Results that are kept one by one would lie where scores have been, and keep the heap from
     # using that place again.
     result = query.new_empty((*query.shape[:-1], values.shape[-1]))
-    for some, into in zip(chunks, torch.split(result, chunks[0].shape[-2], -2), strict=True):
-        into.copy_(_attend(some, keys, values, scale))
+    for at in product(*map(range, query.shape[:-2])):
+        for some, into in zip(
+            torch.split(query[at], count), torch.split(result[at], count), strict=True
+        ):
+            into.copy_(_attend(some, keys[at], values[at], scale))
     return result
 
 
