@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import wholescene.spatial as spatial
 from wholescene.errors import InputError, UnsupportedError
 from wholescene.spatial.memory import parse_bytes
-from wholescene.spatial.plan import choose_footprint, prepare
+from wholescene.spatial.plan import choose_footprint, prepare, streamed_plan
 
 
 class Stack(nn.Module):
@@ -121,6 +121,9 @@ def test_the_heap_may_keep_what_the_budget_has_room_for() -> None:
     assert (tight.spare, ample.spare, plain.spare) == (0, 1000, plain.peak)
     assert tight.lean
     assert (tight.idle, ample.idle, plain.idle) == (0, 0, plain.spare)
+    assert streamed_plan(ready, plain).idle_bytes == plain.spare
+    assert "of free memory is kept" in streamed_plan(ready, plain).describe()
+    assert "of free memory is kept" not in streamed_plan(ready, tight).describe()
 
 
 def test_a_budget_with_room_for_twice_the_usual_changes_nothing() -> None:
@@ -129,6 +132,8 @@ def test_a_budget_with_room_for_twice_the_usual_changes_nothing() -> None:
     ample = choose_footprint(ready, block=None, memory=2 * plain.peak, spilled=False)
     tight = choose_footprint(ready, block=None, memory=2 * plain.peak - 1, spilled=False)
     assert (ample.block, ample.lean, ample.peak) == (plain.block, False, plain.peak)
+    assert ample.idle == plain.peak
+    assert choose_footprint(ready, block=None, memory="1TiB", spilled=False).idle == plain.peak
     assert tight.lean
     assert tight.block >= plain.block
     assert tight.peak < 2 * plain.peak

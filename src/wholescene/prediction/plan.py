@@ -51,6 +51,7 @@ class PredictionPlan:
         fallbacks: Layers without a rule: exact, but their inputs are held whole.
         model_bytes: Memory of the weights.
         activation_bytes: Estimated peak of the network's layers; ``None`` if it cannot be traced.
+        idle_bytes: Free memory that may stay with the process besides, because that is faster.
         working_bytes: Memory of everything else: rows, regions, windows.
         spill_bytes: Values kept in files between sweeps.
         disk_bytes: Most disk that unfinished and finished files take together.
@@ -73,6 +74,7 @@ class PredictionPlan:
     fallbacks: tuple[Note, ...]
     model_bytes: int
     activation_bytes: int | None
+    idle_bytes: int
     working_bytes: int
     spill_bytes: int
     disk_bytes: int
@@ -112,9 +114,14 @@ class PredictionPlan:
     def _memory(self) -> str:
         layers = "unknown" if self.activation_bytes is None else size_text(self.activation_bytes)
         total = "" if self.memory_bytes is None else f"about {size_text(self.memory_bytes)}: "
+        idle = (
+            f"; up to {size_text(self.idle_bytes)} freed is kept, for speed"
+            if self.idle_bytes
+            else ""
+        )
         return (
             f"{total}{size_text(self.model_bytes)} weights + {layers} layers + "
-            f"{size_text(self.working_bytes)} buffers"
+            f"{size_text(self.working_bytes)} buffers{idle}"
         )
 
     def _time(self) -> str:
@@ -174,6 +181,7 @@ def _describe(
         fallbacks=() if plan is None else plan.fallbacks,
         model_bytes=weight_bytes(model),
         activation_bytes=None if plan is None else plan.peak_bytes // ranks,
+        idle_bytes=0 if plan is None else plan.idle_bytes,
         working_bytes=engine.working_bytes(spec.num_bands, len(spec.classes)),
         spill_bytes=engine.disk_bytes,
         disk_bytes=disk_bytes + engine.disk_bytes,

@@ -68,11 +68,10 @@ class Footprint:
     def spare(self) -> int:
         """Bytes that may be held beyond the plan if that saves time.
 
-        They are what the budget has room for, or as much again as is planned for where there is
-        none.
+        They are as much again as is planned for, as far as a budget has room for it.
         """
-        room = 2 * self.peak if self.budget is None else self.budget
-        return max(0, room - self.peak)
+        most = 2 * self.peak
+        return max(0, min(most, self.budget or most) - self.peak)
 
     @property
     def idle(self) -> int:

@@ -93,6 +93,7 @@ class Plan:
         peak_bytes: Estimated peak above the loaded model, the image and the result.
         spill_bytes: Bytes held in files.
         multiply_adds: Multiplications of convolutions and matrix products.
+        idle_bytes: Free memory that may stay with the process besides, because that is faster.
     """
 
     executor: Executor
@@ -109,6 +110,7 @@ class Plan:
     peak_bytes: int
     spill_bytes: int
     multiply_adds: int
+    idle_bytes: int = 0
 
     @property
     def sweeps(self) -> int:
@@ -125,6 +127,9 @@ class Plan:
             f"  peak memory about {_readable(self.peak_bytes)} above the model "
             f"({_readable(self.weight_bytes)}), spilled {_readable(self.spill_bytes)}",
         ]
+        if self.idle_bytes:
+            free = _readable(self.idle_bytes)
+            lines.append(f"  besides, up to {free} of free memory is kept, because that is faster")
         titles = {
             "layers that wait for the whole scene": self.breakers,
             "layers without a rule (exact, their inputs are held whole)": self.fallbacks,
@@ -289,6 +294,7 @@ def streamed_plan(ready: Schedule, found: Footprint) -> Plan:
         peak_bytes=found.peak,
         spill_bytes=found.kept if found.spilled else 0,
         multiply_adds=sum(multiply_adds(value, graph) for value in graph.values),
+        idle_bytes=found.idle if _is_on_cpu(ready) else 0,
     )
 
 
