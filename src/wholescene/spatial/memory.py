@@ -68,18 +68,20 @@ class Footprint:
     def spare(self) -> int:
         """Bytes that may be held beyond the plan if that saves time.
 
-        They are as much again as is planned for, as far as a budget has room for it.
+        They are what the budget has room for, or as much again as is planned for where there is
+        none.
         """
-        most = 2 * self.peak
-        return max(0, min(most, self.budget or most) - self.peak)
+        room = 2 * self.peak if self.budget is None else self.budget
+        return max(0, room - self.peak)
 
     @property
     def idle(self) -> int:
         """Bytes of free heap that a row of blocks may end with; it gives back what is more.
 
-        What the next row works on does not always fit into it, and comes on top.
+        They are no more than is planned for, even where there is room. What the next row works on
+        does not always fit into them, and comes on top.
         """
-        return 0 if self.lean else self.spare
+        return 0 if self.lean else min(self.spare, self.peak)
 
     @property
     def peak(self) -> int:
