@@ -77,7 +77,8 @@ def test_spilled_values_are_counted_apart() -> None:
     held = spatial.plan(Small().eval(), (1, 3, 640, 640), block=64)
     spilled = spatial.plan(Small().eval(), (1, 3, 640, 640), block=64, spill=True)
     assert held.spill_bytes == 0
-    assert held.peak_bytes - spilled.peak_bytes == spilled.spill_bytes > 0
+    saved = held.peak_bytes - spilled.peak_bytes
+    assert 0.9 * spilled.spill_bytes < saved < spilled.spill_bytes  # one region in memory of many
 
 
 def test_an_unknown_executor_is_refused() -> None:

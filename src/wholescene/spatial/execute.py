@@ -167,8 +167,6 @@ class Execution:
         )
         gives_result = self.ready.gives_result(start.level)
         for done in walk.rows():
-            for whole in self.complete.values():
-                whole.unload()
             yield done, walk.rows_of(self.graph.output, done) if gives_result else 0
 
     def _take(self, index: int, rows: Span, cols: Span, fresh: Tensor) -> None:

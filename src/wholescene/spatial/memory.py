@@ -39,6 +39,7 @@ class Footprint:
     Args:
         block: Side of a block on the finest grid.
         kept: Largest sum of values kept whole between sweeps.
+        mapped: Largest sum of the regions of them that one step stores.
         strips: Largest sum of rows and columns kept inside a sweep.
         working: Largest sum of the regions one step works on.
         constants: Folded weights, and values that depend on the scene's size but not its pixels.
@@ -50,6 +51,7 @@ class Footprint:
 
     block: int
     kept: int
+    mapped: int
     strips: int
     working: int
     constants: int
@@ -86,7 +88,7 @@ class Footprint:
     @property
     def peak(self) -> int:
         """Bytes of memory at the highest point."""
-        kept = 0 if self.spilled else self.kept
+        kept = self.mapped if self.spilled else self.kept
         return kept + self.strips + self.working + self.slack + self.constants
 
 
@@ -133,7 +135,7 @@ def footprint(
     plan: Schedule, block: int, *, spilled: bool = False, lean: bool = False
 ) -> Footprint:
     """Estimate the bytes of one execution."""
-    strips, working, steps = 0, 0, []
+    strips, working, mapped, steps = 0, 0, 0, []
     pool = Pool(torch.device("meta"))
     for sweep in plan.sweeps:
         present = sweep.members
@@ -143,6 +145,8 @@ def footprint(
         rows, cols = (axis_wave(plan.staging, present, axis, block) for axis in Axis)
         steps.append((rows.num_steps, cols.num_steps))
         held, busy = _sweep_bytes(plan, present, rows, cols, pool)
+        stored = sum(_fresh_bytes(plan, index, rows, cols) for index in sweep.keeps)
+        mapped = max(mapped, stored)
         if held + busy > strips + working:
             strips, working = held, busy
     constants = sum(
@@ -152,7 +156,9 @@ def footprint(
     )
     kept = max((kept_bytes(plan, level) for level in range(len(plan.sweeps))), default=0)
     constants += plan.folded_bytes
-    return Footprint(block, kept, strips, working, constants, tuple(steps), spilled, lean=lean)
+    return Footprint(
+        block, kept, mapped, strips, working, constants, tuple(steps), spilled, lean=lean
+    )
 
 
 def kept_bytes(plan: Schedule, level: int) -> int:
@@ -188,7 +194,7 @@ def _sweep_bytes(
         if found.is_gathered:
             put_together[index] = window
             continue
-        fresh[index] = _largest_step(rows, index) * _largest_step(cols, index) * entry
+        fresh[index] = _fresh_bytes(plan, index, rows, cols)
         if window != fresh[index] or _has_border(plan, index):
             put_together[index] = window
         strips += 2 * carried_rows * found.grid(Axis.COL) * entry if rows.num_steps > 1 else 0
@@ -196,6 +202,12 @@ def _sweep_bytes(
     image = fresh.get(plan.graph.image, 0)  # the next region is read while this one is worked on
     _lend(plan, present, put_together, pool)
     return strips, _alive(plan, present, fresh) + pool.num_bytes + image
+
+
+def _fresh_bytes(plan: Schedule, index: int, rows: AxisWave, cols: AxisWave) -> int:
+    """Bytes of the largest region of a value that one step computes."""
+    entry = plain_entries(plan.stages[index].layout) * plan.graph.values[index].dtype.itemsize
+    return _largest_step(rows, index) * _largest_step(cols, index) * entry
 
 
 def _has_border(plan: Schedule, index: int) -> bool:

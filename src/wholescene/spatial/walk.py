@@ -137,6 +137,8 @@ class Walk:
                 for j in range(num_cols):
                     for task in self.tasks:
                         self._step(task, i, j, images)
+                    for whole in self.complete.values():
+                        whole.unload()
                 if i >= self.start:
                     yield i + 1
 
