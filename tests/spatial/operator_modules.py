@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+import everyday_modules as everyday
 import torch
 import torch.nn.functional as F
+from compute import Compute
 from torch import Tensor, nn
-
-
-class Compute(nn.Module):
-    """A function as a module."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 class GlobalResponseNorm(nn.Module):
@@ -239,6 +228,7 @@ LOCAL: dict[str, nn.Module] = {
     "tokens": TokenMix(),
     "patch_merging": PatchMerging(),
     "windows": Windows(5, 0),
+    **everyday.LOCAL,
 }
 
 GLOBAL: dict[str, nn.Module] = {
@@ -269,6 +259,7 @@ GLOBAL: dict[str, nn.Module] = {
     "position_attention": PositionAttention(),
     "channel_attention": ChannelAttention(),
     "object_context": ObjectContext(),
+    **everyday.GLOBAL,
 }
 
 MOVING: dict[str, nn.Module] = {
@@ -277,4 +268,5 @@ MOVING: dict[str, nn.Module] = {
     "roll": Compute(lambda x: x.roll((2, -3), (2, 3))),
     "circular_pad": nn.CircularPad2d(2),
     "shifted_windows": Windows(5, 2),
+    **everyday.MOVING,
 }

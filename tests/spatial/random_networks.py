@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from compute import Compute
 from torch import Tensor, nn
 
 CHANNELS = 4
@@ -15,15 +16,6 @@ LARGEST = 48
 
 Draw = random.Random
 Layer = Callable[[Tensor], Tensor]
-
-
-class Compute(nn.Module):
-    def __init__(self, function: Layer) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 class Windows(nn.Module):
@@ -128,9 +120,38 @@ def _moved(draw: Draw) -> nn.Module:
                 lambda x: F.pad(x, (first, second, second, first)),
                 lambda x: x[:, :, start::step, : -start or None],
                 lambda x: F.max_pool2d(x.transpose(2, 3), (2, 1), 1).transpose(2, 3),
+                lambda x: x.repeat_interleave(step, 2)[:, [3, 1, 0, 2]],
+                lambda x: x.repeat(1, 1, step, 1),
+                lambda x: _written_over(x, start, step),
             ]
         )
     )
+
+
+def _written_over(x: Tensor, start: int, step: int) -> Tensor:
+    found = x.clone()
+    found[:, 1:, start::step] = x[:, :-1, start::step].exp().clamp(max=3)
+    found[:, :, :, -2:] = 0
+    return found
+
+
+def _unfolded(draw: Draw) -> nn.Module:
+    kernel, step, padding = draw.randint(1, 4), draw.randint(1, 3), draw.randint(0, 2)
+    dilation = draw.randint(1, 2)
+    volume = nn.Conv3d(1, 1, (3, kernel, kernel), (1, step, step), (1, padding, padding))
+    deep = Compute(lambda x: volume(x[:, None])[:, 0])
+    deep.volume = volume
+
+    def weighted(x: Tensor) -> Tensor:
+        windows = F.unfold(x, 3, dilation, dilation).view(len(x), CHANNELS, 9, *x.shape[2:])
+        return (windows * x.softmax(1)[:, :, None]).amax(2)
+
+    def back(x: Tensor) -> Tensor:
+        columns = F.unfold(x, kernel, dilation, padding, step)
+        return F.fold(columns.tanh(), x.shape[2:], kernel, dilation, padding, step)
+
+    sliding = Compute(lambda x: x.unfold(2, kernel, step).mean(-1))
+    return draw.choice([deep, Compute(weighted), Compute(back), sliding])
 
 
 def _normalised(draw: Draw) -> nn.Module:
@@ -184,6 +205,7 @@ LAYERS = (
     _shuffled,
     _global,
     _windowed,
+    _unfolded,
 )
 
 

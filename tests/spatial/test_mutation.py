@@ -11,12 +11,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from comparison import difference, scene, streamed
+from compute import Compute
 from torch import Tensor, nn
 
 from wholescene.spatial.axis import AxisNeed
 from wholescene.spatial.capture import capture
 from wholescene.spatial.rules.base import Rule
 from wholescene.spatial.schedule import Schedule, schedule
+
+KERNEL = torch.randn(1, 1, 3, 3, 3, dtype=torch.float64)
 
 FAMILIES: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "convolution": ("conv2d", nn.Conv2d(2, 2, 3, padding=1).double()),
@@ -39,20 +42,17 @@ FAMILIES: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "pixel_shuffle": ("pixel_unshuffle", lambda x: F.pixel_unshuffle(x, 2)),
     "adaptive_pool": ("adaptive_avg_pool2d", lambda x: F.adaptive_avg_pool2d(x, (65, 66))),
     "pointwise": ("relu", F.relu),
+    "volume": ("conv3d", lambda x: F.conv3d(x[:, None], KERNEL, padding=1).flatten(1, 2)),
+    "windows_as_channels": ("im2col", lambda x: F.unfold(x, 3, padding=1).reshape(1, 18, 24, 36)),
+    "overlapping": ("col2im", lambda x: F.fold(F.unfold(x, 3), (24, 36), 3)),
+    "sliding": ("unfold", lambda x: x.unfold(2, 3, 1).amax(-1)),
+    "repeated": ("repeat_interleave", lambda x: x.repeat_interleave(2, 2)),
+    "overwritten": ("slice_scatter", lambda x: torch.slice_scatter(x, x[:, :, :-1], 2, 1, None, 1)),
     "windows": (
         "reshape",
         lambda x: x.reshape(1, 2, 6, 4, 9, 4).permute(0, 1, 2, 4, 3, 5).amax((4, 5)),
     ),
 }
-
-
-class Compute(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 def _staged(function: Callable[[Tensor], Tensor], shape: Sequence[int]) -> Schedule:

@@ -6,12 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from comparison import assert_equal_streamed, fallbacks
+from compute import Compute
 from operator_modules import (
     GLOBAL,
     LOCAL,
     MOVING,
     ClassToken,
-    Compute,
 )
 from torch import Tensor, nn
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from comparison import difference, scene
+from compute import Compute
 from torch import Tensor, nn
 
 import wholescene.spatial as spatial
@@ -180,6 +181,12 @@ def test_a_module_in_training_mode_is_refused(small: Small) -> None:
 def test_a_shape_the_module_refuses_is_named(small: Small) -> None:
     with pytest.raises(UnsupportedError, match=r"Small cannot be traced at shape \(1, 4, 9, 9\)"):
         spatial.stream(small, scene((1, 4, 9, 9)))
+
+
+def test_a_size_that_depends_on_values_is_named() -> None:
+    mask = torch.tensor([True, False, True, False])
+    with pytest.raises(UnsupportedError, match=r"size depends on the values.*by their numbers"):
+        spatial.stream(Compute(lambda x: x[:, mask]).eval(), scene((1, 4, 9, 9)))
 
 
 @pytest.mark.parametrize("dilation", [1, 12, 36])

@@ -19,6 +19,7 @@ from wholescene.errors import InputError, UnsupportedError
 from wholescene.spatial.chance import is_random, scene_dropout
 from wholescene.spatial.graph import Graph, Ref, Value, run_op
 from wholescene.spatial.inplace import IN_PLACE, TRANSPARENT, is_readable
+from wholescene.spatial.spelling import CASTS, canonical, filled_with, written_out
 
 __all__ = ["Output", "capture", "pick"]
 
@@ -67,6 +68,8 @@ def capture(
             program = torch.export.export(picked, (image,), strict=False)
             if live or not is_readable(program):
                 program = program.run_decompositions({})
+            if table := written_out(program):
+                program = program.run_decompositions(table)
     except InputError:
         raise
     except Exception as error:  # the module is foreign code: it may raise anything
@@ -121,18 +124,12 @@ def _entry(result: Any, output: str | int) -> Any:
         ) from error
 
 
-_CASTS = {aten.to.device, aten.to.dtype, aten.type_as.default}
-_SILENT = {aten._assert_tensor_metadata.default, aten.sym_constrain_range_for_size.default}
-_VIEWS = {
-    aten.view.default,
-    aten._unsafe_view.default,
-    aten.reshape.default,
-    aten.flatten.using_ints,
-    aten.unflatten.int,
-    aten.squeeze.default,
-    aten.squeeze.dim,
-    aten.squeeze.dims,
-    aten.unsqueeze.default,
+_SILENT = {
+    aten._assert_async.default,
+    aten._assert_async.msg,
+    aten._assert_scalar.default,
+    aten._assert_tensor_metadata.default,
+    aten.sym_constrain_range_for_size.default,
 }
 
 
@@ -201,7 +198,15 @@ class _Builder:
             raise UnsupportedError(
                 f"{node.target} in layer {_layer(node)!r} gives a number that depends on pixels"
             )
+        if not all(isinstance(size, int) for size in fake.shape):
+            raise UnsupportedError(
+                f"{node.target} in layer {_layer(node)!r} gives a tensor whose size depends on the "
+                "values of another, as a mask for an index does; pick entries by their numbers"
+            )
         op: Any = node.target
+        number = filled_with(op, args)
+        if number is not None:
+            return self._filled(number, fake)
         value = self._append(IN_PLACE.get(op, op), args, kwargs, fake, _layer(node))
         if op in IN_PLACE:  # from now on the names of what it changed stand for the result
             changed = self.graph.values[args[0].index]
@@ -210,7 +215,7 @@ class _Builder:
 
     def _is_idle(self, node: torch.fx.Node, args: Any) -> bool:
         """Whether an operator has nothing to do: no rows to pad or to cut off, the type as is."""
-        if node.target in _CASTS:
+        if node.target in CASTS:
             source: Any = node.args[0]
             before, after = source.meta["val"], node.meta["val"]
             return (before.dtype, before.device) == (after.dtype, after.device)
@@ -224,7 +229,7 @@ class _Builder:
     def _append(
         self, op: Any, args: Any, kwargs: Any, fake: Tensor, layer: str, part: int | None = None
     ) -> Value:
-        op, args, kwargs = _canonical(op, args, kwargs, fake, self.graph)
+        op, args, kwargs = canonical(op, args, kwargs, fake, self.graph)
         value = self.graph.add(
             op, args, kwargs, shape=tuple(fake.shape), dtype=fake.dtype, layer=layer, part=part
         )
@@ -235,6 +240,14 @@ class _Builder:
             self.static.add(value.index)
             self._fold(value)
         return value
+
+    def _filled(self, number: Any, fake: Tensor) -> Value:
+        """A number everywhere, held once."""
+        shape = (1,) * fake.dim()
+        entry = self.graph.add(None, (), {}, shape=shape, dtype=fake.dtype)
+        entry.constant = torch.full(shape, number, dtype=fake.dtype, device=fake.device)
+        self.static.add(entry.index)
+        return self._append(aten.expand.default, (Ref(entry.index), list(fake.shape)), {}, fake, "")
 
     def _fold(self, value: Value) -> None:
         """Compute a value that does not depend on the image, unless it would be large."""
@@ -259,6 +272,11 @@ class _Builder:
             x, weight, bias, mean, var, _, eps = args
             norm = (x, weight, bias, mean, var, False, 0.0, eps)
             return (self._append(aten.batch_norm.default, norm, {}, fakes[0], layer),)
+        if node.target is aten.broadcast_tensors.default:
+            return tuple(
+                self._append(aten.expand.default, (arg, list(fake.shape)), {}, fake, layer)
+                for arg, fake in zip(args[0], fakes, strict=True)
+            )
         if node.target is aten.unbind.int:
             dim = args[1] if len(args) > 1 else 0
             return tuple(
@@ -291,33 +309,6 @@ class _Builder:
         if isinstance(args, list | tuple):
             return type(args)(self._resolve(item) for item in args)
         return args
-
-
-def _canonical(op: Any, args: Any, kwargs: Any, fake: Tensor, graph: Graph) -> tuple[Any, Any, Any]:
-    """One spelling for operators that mean the same."""
-    if op in _VIEWS:
-        return aten.reshape.default, (args[0], list(fake.shape)), {}
-    if op is aten.expand_as.default:
-        return aten.expand.default, (args[0], list(fake.shape)), {}
-    if op in _CASTS and op is not aten.to.device:
-        return aten.to.dtype, (args[0], fake.dtype), {}
-    if op is aten.new_empty.default:
-        return aten.empty.memory_format, (list(fake.shape),), {"dtype": fake.dtype}
-    if op is aten.transpose.int or op is aten.t.default:
-        order = list(range(fake.dim()))
-        first, second = (args[1], args[2]) if len(args) > 2 else (0, 1)
-        if order:
-            order[first], order[second] = order[second], order[first]
-        return aten.permute.default, (args[0], order), {}
-    if op is aten.batch_norm.default and not args[5]:
-        return op, (*args[:5], False, 0.0, args[7], False), {}
-    if op is aten.permute.default:
-        return op, (args[0], [dim % fake.dim() for dim in args[1]]), {}
-    if op in (aten.mean.default, aten.sum.default):
-        rank = len(graph.values[args[0].index].shape)
-        named = aten.mean.dim if op is aten.mean.default else aten.sum.dim_IntList
-        return named, (args[0], list(range(rank)), False), {}
-    return op, tuple(args), dict(kwargs)
 
 
 def _layer(node: torch.fx.Node) -> str:

@@ -16,13 +16,13 @@ VIEWS = frozenset({"reshape", "permute", "select", "slice", "expand"})
 def multiply_adds(value: Value, graph: Graph) -> int:
     """Multiplications of one operator over the whole scene."""
     shapes = [graph.values[ref].shape for ref in value.refs()]
-    if value.name in ("conv2d", "convolve"):
+    if value.name in ("conv1d", "conv2d", "conv3d", "convolve"):
         return prod(value.shape) * prod(shapes[1][1:])
     if value.name == "conv_transpose2d":
         return prod(shapes[0]) * prod(shapes[1][1:])
     if value.name == "linear":
         return prod(value.shape) * shapes[1][1]
-    if value.name in ("matmul", "bmm"):
+    if value.name in ("matmul", "mm", "bmm"):
         return prod(value.shape) * shapes[0][-1]
     if value.name == "scaled_dot_product_attention":
         return prod(value.shape) * 2 * shapes[1][-2]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-__all__ = ["IN_PLACE", "TRANSPARENT", "is_readable"]
+__all__ = ["IN_PLACE", "SAME", "TRANSPARENT", "is_composite", "is_readable"]
 
 aten = torch.ops.aten
 
@@ -60,8 +60,7 @@ _COMPOSITE = {
     aten.upsample_bilinear2d.vec,
     aten.upsample_nearest2d.vec,
 }
-# These may, and are read as they are, or as views.
-_SAME = {
+SAME = {
     aten.chunk.default,
     aten.einsum.default,
     aten.expand_as.default,
@@ -74,6 +73,8 @@ _SAME = {
     aten.type_as.default,
     aten.unflatten.int,
 }
+"""Composite operators that may give back their argument, read as they are or as views."""
+
 # Position of the argument that makes these depend on chance or on the batch.
 _TRAINED = {
     aten.batch_norm.default: 5,
@@ -100,8 +101,8 @@ def _is_plain(node: Node, place: dict[Node, int]) -> bool:
         return False
     if op in IN_PLACE:
         return _is_unseen(node, place)
-    known = op in _COMPOSITE or op in _SAME or op in TRANSPARENT
-    return known or not (op._schema.is_mutable or _is_composite(op))
+    known = op in _COMPOSITE or op in SAME or op in TRANSPARENT
+    return known or not (op._schema.is_mutable or is_composite(op))
 
 
 def _is_unseen(node: Node, place: dict[Node, int]) -> bool:
@@ -129,8 +130,9 @@ def _is_fresh(node: Node) -> bool:
     if taken or not isinstance(op, torch._ops.OpOverload):
         return False
     shares = any(arg.alias_info is not None for arg in op._schema.arguments)
-    return op in _COMPOSITE or not (shares or _is_composite(op))
+    return op in _COMPOSITE or not (shares or is_composite(op))
 
 
-def _is_composite(op: torch._ops.OpOverload) -> bool:
+def is_composite(op: torch._ops.OpOverload) -> bool:
+    """Whether torch writes an operator as several others."""
     return op.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)

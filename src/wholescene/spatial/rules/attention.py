@@ -10,13 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wholescene.spatial.graph import Value
+from wholescene.spatial.graph import Ref, Value
 from wholescene.spatial.layout import Atom, Dim, Layout, adopt
 from wholescene.spatial.rules.base import (
     Built,
+    Expansion,
     Input,
     Local,
     Needs,
+    Operation,
     Reduction,
     Rule,
     accumulator_dtype,
@@ -27,6 +29,7 @@ from wholescene.spatial.rules.base import (
 )
 
 __all__ = [
+    "added_product",
     "attend_in_chunks",
     "attention_in_chunks",
     "attend_both",
@@ -36,7 +39,10 @@ __all__ = [
     "holds_scores",
     "is_usual_attention",
     "matrix_product",
+    "scaled_sum",
 ]
+
+aten = torch.ops.aten
 
 
 def matrix_product(value: Value, inputs: Sequence[Input]) -> Built:
@@ -62,6 +68,24 @@ def matrix_product(value: Value, inputs: Sequence[Input]) -> Built:
     return _rule(
         value, inputs, Layout((*batch, rows, cols)), whole=() if whole is None else (whole,)
     )
+
+
+def added_product(value: Value, inputs: Sequence[Input]) -> Built:
+    """A matrix product and something added to it (``addmm``, ``baddbmm``)."""
+    added, left, right = value.args[:3]
+    product = aten.mm.default if value.op is aten.addmm.default else aten.bmm.default
+    factors = value.kwargs.get("beta", 1), value.kwargs.get("alpha", 1)
+    return Expansion(
+        (
+            Operation(product, (left, right), value.shape, value.dtype),
+            Operation(scaled_sum, (added, Ref(-1), *factors), value.shape, value.dtype),
+        )
+    )
+
+
+def scaled_sum(first: Tensor, second: Tensor, beta: float, alpha: float) -> Tensor:
+    """``beta * first + alpha * second``; nothing of the first if ``beta`` is 0."""
+    return alpha * second if beta == 0 else beta * first + alpha * second
 
 
 def einsum(value: Value, inputs: Sequence[Input]) -> Built:

@@ -31,6 +31,7 @@ __all__ = [
     "image_axes",
     "is_spatial",
     "same_op",
+    "schema_arguments",
 ]
 
 Needs = Mapping[Axis, AxisNeed]
@@ -178,15 +179,15 @@ def is_spatial(dim: Dim) -> bool:
     return any(atom.axis is not None for atom in dim)
 
 
-def image_axes(layout: Layout) -> tuple[Axis | None, Axis | None] | None:
-    """Axes that the last two of four dimensions count along; ``None`` for a plain one.
+def image_axes(layout: Layout, rank: int = 4) -> tuple[Axis | None, Axis | None] | None:
+    """Axes that the last two of so many dimensions count along; ``None`` for a plain one.
 
     Gives nothing where the other dimensions are spatial, or an axis shares its dimension.
     """
-    if len(layout.dims) != 4 or any(is_spatial(dim) for dim in layout.dims[:2]):
+    if len(layout.dims) != rank or any(is_spatial(dim) for dim in layout.dims[:-2]):
         return None
     found: list[Axis | None] = []
-    for dim in layout.dims[2:]:
+    for dim in layout.dims[-2:]:
         axis = next((atom.axis for atom in dim if atom.axis is not None), None)
         if axis is not None and not layout.is_alone(axis):
             return None
@@ -195,9 +196,10 @@ def image_axes(layout: Layout) -> tuple[Axis | None, Axis | None] | None:
 
 
 def image_layout(value: Value, layout: Layout, axes: Sequence[Axis | None]) -> Layout:
-    """Layout of an image of another size, with the same axes."""
-    height, width = ((Atom(size, axis),) for size, axis in zip(value.shape[2:], axes, strict=True))
-    return Layout((layout.dims[0], (Atom(value.shape[1]),), height, width))
+    """Layout of an image, or a stack of them, of another size with the same axes."""
+    height, width = ((Atom(size, axis),) for size, axis in zip(value.shape[-2:], axes, strict=True))
+    lead = ((Atom(size),) for size in value.shape[1:-2])
+    return Layout((layout.dims[0], *lead, height, width))
 
 
 def same_op(value: Value) -> Callable[[Local], Tensor]:
@@ -214,6 +216,14 @@ def same_op(value: Value) -> Callable[[Local], Tensor]:
 def arguments_of(value: Value, names: Sequence[str]) -> dict[str, Any]:
     """Arguments by name."""
     return {**dict(zip(names, value.args, strict=False)), **value.kwargs}
+
+
+def schema_arguments(value: Value) -> dict[str, Any]:
+    """All arguments of one of torch's operators by name, also those that were left out."""
+    expected = value.op._schema.arguments
+    left_out = {a.name: a.default_value for a in expected if a.has_default_value()}
+    given = zip((a.name for a in expected), value.args, strict=False)
+    return {**left_out, **dict(given), **value.kwargs}
 
 
 def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -21,10 +22,13 @@ from wholescene.spatial.rules.base import (
     identities,
     is_spatial,
     same_op,
+    schema_arguments,
 )
+from wholescene.spatial.rules.channels import dims_of
 from wholescene.spatial.rules.reduce import Totals
 
 __all__ = [
+    "SPREADS",
     "apply_moments",
     "apply_rule",
     "group_norm",
@@ -33,9 +37,13 @@ __all__ = [
     "log_sum_exp_rule",
     "moments",
     "moments_rule",
+    "one_moment",
     "softmax_over_scene",
+    "spread",
     "subtract_and_exp",
 ]
+
+aten = torch.ops.aten
 
 
 def group_norm(value: Value, inputs: Sequence[Input]) -> Built:
@@ -54,7 +62,7 @@ def instance_norm(value: Value, inputs: Sequence[Input]) -> Built:
     if named["use_input_stats"]:
         return _normalised(value, inputs, value.shape[1], weight, bias, eps)
     args = (x, weight, bias, named["mean"], named["var"], False, 0.0, eps, False)
-    batch_norm = torch.ops.aten.batch_norm.default
+    batch_norm = aten.batch_norm.default
     return Expansion((Operation(batch_norm, args, value.shape, value.dtype),))
 
 
@@ -72,6 +80,45 @@ def _normalised(
             Operation(apply_moments, (x, Ref(-1), weight, bias, eps), value.shape, value.dtype),
         )
     )
+
+
+SPREADS = (
+    aten.std.correction,
+    aten.std_mean.correction,
+    aten.var.correction,
+    aten.var_mean.correction,
+)
+"""Operators that :func:`spread` is for."""
+
+
+def spread(value: Value, inputs: Sequence[Input]) -> Built:
+    """Variance or standard deviation over the scene, of each channel or of all together."""
+    named, layout = schema_arguments(value), inputs[0].layout
+    batch, *shape = inputs[0].shape
+    folded = {*dims_of(value, len(layout.dims))} - ({0} if batch == 1 else set())
+    if any(map(is_spatial, layout.dims[:2])) or folded | {1} != {*range(1, len(layout.dims))}:
+        return None
+    groups = 1 if 1 in folded else shape[0]
+    count = prod(shape) // groups
+    left = count - (1 if named["correction"] is None else named["correction"])
+    if left <= 0:
+        return None
+    kind = "mean" if value.part == 1 else value.name.split("_")[0]
+    found = (Ref(-1), kind, count / left, value.shape, value.dtype)
+    return Expansion(
+        (
+            Operation(moments, (value.args[0], groups), (2, batch, groups), torch.float64),
+            Operation(one_moment, found, value.shape, value.dtype),
+        )
+    )
+
+
+def one_moment(
+    found: Tensor, kind: str, factor: float, shape: Sequence[int], dtype: torch.dtype
+) -> Tensor:
+    """The mean, or the variance times a factor or its root, out of :func:`moments`."""
+    part = found[0] if kind == "mean" else found[1] * factor
+    return (part.sqrt() if kind == "std" else part).reshape(tuple(shape)).to(dtype)
 
 
 def moments(x: Tensor, groups: int) -> Tensor:

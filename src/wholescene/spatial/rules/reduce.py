@@ -25,14 +25,13 @@ from wholescene.spatial.rules.base import (
     identities,
     image_axes,
     image_layout,
-    is_spatial,
 )
+from wholescene.spatial.rules.channels import dims_of
 
 __all__ = [
     "adaptive_average_pool",
     "adaptive_max_pool",
     "extremum",
-    "is_over_plain",
     "mean",
     "sum_over",
     "vector_norm",
@@ -132,13 +131,13 @@ class _Norms(Totals):
 
 def mean(value: Value, inputs: Sequence[Input]) -> Built:
     """Mean over rows, columns or both."""
-    dims = _dims(value, inputs, 1)
+    dims = _dims(value, inputs)
     return None if dims is None else _Means(value, inputs[0].layout, dims)
 
 
 def sum_over(value: Value, inputs: Sequence[Input]) -> Built:
     """Sum over rows, columns or both."""
-    dims = _dims(value, inputs, 1)
+    dims = _dims(value, inputs)
     return None if dims is None else Totals(value, inputs[0].layout, dims)
 
 
@@ -146,9 +145,9 @@ def extremum(*, is_max: bool) -> Callable[[Value, Sequence[Input]], Built]:
     """Maximum or minimum over rows, columns or both."""
 
     def build(value: Value, inputs: Sequence[Input]) -> Built:
-        dims = _dims(value, inputs, 1)
-        if dims is None or not value.dtype.is_floating_point:
-            return None
+        dims = _dims(value, inputs)
+        if dims is None or not value.dtype.is_floating_point or value.part == 1:
+            return None  # places are not kept
         return _Extrema(value, inputs[0].layout, dims, is_max=is_max)
 
     return build
@@ -157,20 +156,17 @@ def extremum(*, is_max: bool) -> Callable[[Value, Sequence[Input]], Built]:
 def vector_norm(value: Value, inputs: Sequence[Input]) -> Built:
     """p-norm over the scene, as global response normalisation has it."""
     order = value.args[1] if len(value.args) > 1 else 2
-    dims = _dims(value, inputs, 2)
+    dims = _dims(value, inputs)
     usual = isinstance(order, int | float) and 0 < order < float("inf")
     if dims is None or not usual:
         return None
     return _Norms(value, inputs[0].layout, dims, float(order))
 
 
-def _dims(value: Value, inputs: Sequence[Input], at: int) -> list[int] | None:
+def _dims(value: Value, inputs: Sequence[Input]) -> list[int] | None:
     """Folded dimensions counted from 0; each axis must be folded or have its own dimension."""
     layout = inputs[0].layout
-    rank = len(layout.dims)
-    given = value.args[at] if len(value.args) > at else value.kwargs.get("dim")
-    given = [given] if isinstance(given, int) else given
-    dims = [dim % rank for dim in (given or range(rank))]
+    dims = dims_of(value, len(layout.dims))
     for axis in Axis:
         dim = layout.dim_of(axis)
         if dim is not None and dim not in dims and not layout.is_alone(axis):
@@ -186,11 +182,6 @@ def _folded(layout: Layout, dims: Sequence[int], *, keeps: bool) -> Layout:
         elif keeps:
             kept.append((Atom(1),))
     return Layout(tuple(kept))
-
-
-def is_over_plain(layout: Layout, dims: Sequence[int]) -> bool:
-    """Whether none of the dimensions holds rows or columns."""
-    return not any(is_spatial(layout.dims[dim % len(layout.dims)]) for dim in dims)
 
 
 def adaptive_average_pool(value: Value, inputs: Sequence[Input]) -> Built:

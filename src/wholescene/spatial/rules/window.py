@@ -1,8 +1,9 @@
-"""Convolution, transposed convolution and pooling."""
+"""Convolution, transposed convolution and pooling, of images and of stacks of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -27,6 +28,10 @@ from wholescene.spatial.rules.base import (
 __all__ = [
     "CONVOLUTION_ARGUMENTS",
     "JOINED_ARGUMENTS",
+    "Pads",
+    "Sizes",
+    "Spread",
+    "Windows",
     "average_pool",
     "convolution",
     "as_pair",
@@ -39,24 +44,25 @@ __all__ = [
 CONVOLUTION_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 JOINED_ARGUMENTS = (*CONVOLUTION_ARGUMENTS, "other", "is_clipped")
 
-Axes = tuple[Axis | None, Axis | None]
 Pair = tuple[int, int]
+Sizes = Sequence[int]
+Pads = Sequence[Pair]
 
 
 def convolution(value: Value, inputs: Sequence[Input]) -> Built:
-    """2-D convolution with zero padding, with what :func:`convolve` joins to it.
+    """Convolution with zero padding, with what :func:`convolve` joins to it.
 
     Other padding modes reach here as a pad before it.
     """
     named = arguments_of(value, JOINED_ARGUMENTS)
     other, is_clipped = named.get("other"), bool(named.get("is_clipped"))
-    stride, dilation = _pair(named, "stride", 1), _pair(named, "dilation", 1)
-    kernel = as_pair(inputs[1].shape[-2:])
+    kernel = inputs[1].shape[2:]
+    stride, dilation = (_sizes(named, name, 1, len(kernel)) for name in ("stride", "dilation"))
     pads = _paddings(named.get("padding", 0), kernel, dilation)
-    rule = _Windows.of(value, inputs, kernel, stride, pads, dilation)
+    rule = Windows.of(inputs[0], value.shape[2:], kernel, stride, pads, dilation)
     if rule is None:
         return None
-    layout = image_layout(value, inputs[0].layout, rule.axes)
+    layout = image_layout(value, inputs[0].layout, rule.axes[-2:])
     has_bias, groups = named.get("bias") is not None, named.get("groups", 1)
     needs: list[Needs | None] = [rule.needs, *[None] * (len(inputs) - 1)]
     if other is not None:
@@ -67,8 +73,10 @@ def convolution(value: Value, inputs: Sequence[Input]) -> Built:
     def run(local: Local) -> Tensor:
         x = rule.bordered(local.tensors[0], 0.0)
         bias = local.tensors[2] if has_bias else None
-        added = None if other is None else local.tensors[-1]
         weight = local.tensors[1]
+        if len(kernel) == 3:
+            return F.conv3d(x, weight, bias, stride, 0, dilation, groups)
+        added = None if other is None else local.tensors[-1]
         return convolve(x, weight, bias, stride, (0, 0), dilation, groups, added, is_clipped)
 
     return Rule(layout, tuple(needs), run, border={0: 0.0})
@@ -138,23 +146,15 @@ def transposed_convolution(value: Value, inputs: Sequence[Input]) -> Built:
     """2-D transposed convolution."""
     names = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
     named = arguments_of(value, names)
-    stride, dilation = _pair(named, "stride", 1), _pair(named, "dilation", 1)
-    padding, kernel = _pair(named, "padding", 0), inputs[1].shape[-2:]
+    stride, dilation, padding = (
+        as_pair(named.get(name, default))
+        for name, default in (("stride", 1), ("dilation", 1), ("padding", 0))
+    )
     axes = image_axes(inputs[0].layout)
     if axes is None:
         return None
-    needs = {
-        axis: transposed_need(
-            inputs[0].shape[2 + i],
-            value.shape[2 + i],
-            kernel=kernel[i],
-            stride=stride[i],
-            dilation=dilation[i],
-            padding=padding[i],
-        )
-        for i, axis in enumerate(axes)
-        if axis is not None
-    }
+    kernel, sizes = inputs[1].shape[-2:], (inputs[0].shape[2:], value.shape[2:])
+    spread = Spread(axes, sizes, kernel, stride, dilation, padding)
     has_bias, groups = len(inputs) > 2, named.get("groups", 1)
 
     def run(local: Local) -> Tensor:
@@ -162,72 +162,117 @@ def transposed_convolution(value: Value, inputs: Sequence[Input]) -> Built:
         full = F.conv_transpose2d(
             local.tensors[0], local.tensors[1], bias, stride, 0, 0, groups, dilation
         )
-        for i, axis in enumerate(axes):
-            start, stop, origin = 0, value.shape[2 + i], 0
+        return spread.cut(full, local, bias)
+
+    layout = image_layout(value, inputs[0].layout, axes)
+    return Rule(layout, (spread.needs, *[None] * (len(inputs) - 1)), run)
+
+
+class Spread:
+    """Pixels that are spread over windows, which overlap and are summed.
+
+    Args:
+        axes: Axes that rows and columns count along; ``None`` for a plain one.
+        sizes: Rows and columns before and after.
+        kernel: Rows and columns of a window.
+        stride: Distance of windows.
+        dilation: Distance of a window's taps.
+        padding: Rows and columns cut off at the border.
+    """
+
+    def __init__(
+        self,
+        axes: Sequence[Axis | None],
+        sizes: tuple[Sizes, Sizes],
+        kernel: Sizes,
+        stride: Sizes,
+        dilation: Sizes,
+        padding: Sizes,
+    ) -> None:
+        self.axes, self.sizes, self.stride, self.padding = axes, sizes, stride, padding
+        self.needs = {
+            axis: transposed_need(
+                sizes[0][i],
+                sizes[1][i],
+                kernel=kernel[i],
+                stride=stride[i],
+                dilation=dilation[i],
+                padding=padding[i],
+            )
+            for i, axis in enumerate(axes)
+            if axis is not None
+        }
+
+    def cut(self, full: Tensor, local: Local, bias: Tensor | None = None) -> Tensor:
+        """The wanted region of what the first argument's region is spread over."""
+        for i, axis in enumerate(self.axes):
+            start, stop, origin = 0, self.sizes[1][i], 0
             if axis is not None:
                 (start, stop), origin = local.out[axis], local.span(0, axis)[0]
-            first = start + padding[i] - origin * stride[i]
+            first = start + self.padding[i] - origin * self.stride[i]
             full = _cut(full, 2 + i, first, first + stop - start, bias)
         return full
 
-    layout = image_layout(value, inputs[0].layout, axes)
-    return Rule(layout, (needs, *[None] * (len(inputs) - 1)), run)
-
 
 def max_pool(value: Value, inputs: Sequence[Input]) -> Built:
-    """2-D max pooling; what lies beyond the border never wins."""
+    """Max pooling; what lies beyond the border never wins."""
     if value.part not in (None, 0):
         return None  # places of the maxima
     names = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
     named = arguments_of(value, names)
-    kernel = _pair(named, "kernel_size", 1)
-    stride = _pair(named, "stride", 1) if named.get("stride") else kernel
-    padding, dilation = _pair(named, "padding", 0), _pair(named, "dilation", 1)
-    pads = ((padding[0], padding[0]), (padding[1], padding[1]))
-    rule = _Windows.of(value, inputs, kernel, stride, pads, dilation)
+    kernel, stride, pads = _pooling(named, len(value.shape) - 2)
+    dilation = _sizes(named, "dilation", 1, len(kernel))
+    rule = Windows.of(inputs[0], value.shape[2:], kernel, stride, pads, dilation)
     if rule is None:
         return None
     lowest = float("-inf")
+    pool: Any = F.max_pool3d if len(kernel) == 3 else F.max_pool2d
 
     def run(local: Local) -> Tensor:
         x = rule.bordered(local.tensors[0], lowest)
-        return F.max_pool2d(x, kernel, stride, 0, dilation)
+        return pool(x, kernel, stride, 0, dilation)  # type: ignore[no-any-return]
 
-    layout = image_layout(value, inputs[0].layout, rule.axes)
+    layout = image_layout(value, inputs[0].layout, rule.axes[-2:])
     return Rule(layout, (rule.needs,), run, border={0: lowest})
 
 
 def average_pool(value: Value, inputs: Sequence[Input]) -> Built:
-    """2-D average pooling, with or without the padding in the mean."""
+    """Average pooling, with or without the padding in the mean."""
     names = ("input", "kernel_size", "stride", "padding")
     rest = ("ceil_mode", "count_include_pad", "divisor_override")
     named = arguments_of(value, (*names, *rest))
-    kernel = _pair(named, "kernel_size", 1)
-    stride = _pair(named, "stride", 1) if named.get("stride") else kernel
-    padding = _pair(named, "padding", 0)
-    pads = ((padding[0], padding[0]), (padding[1], padding[1]))
-    rule = _Windows.of(value, inputs, kernel, stride, pads, (1, 1))
+    kernel, stride, pads = _pooling(named, len(value.shape) - 2)
+    rule = Windows.of(inputs[0], value.shape[2:], kernel, stride, pads, [1] * len(kernel))
     if rule is None:
         return None
     divisor = named.get("divisor_override")
     includes = named.get("count_include_pad", True)
     counts = [
-        _window_counts(need, padding[i] if includes else 0) for i, need in enumerate(rule.along)
+        _window_counts(need, pad if includes else 0)
+        for need, (pad, _) in zip(rule.along, pads, strict=True)
     ]
+    pool: Any = F.avg_pool3d if len(kernel) == 3 else F.avg_pool2d
 
     def run(local: Local) -> Tensor:
         x = rule.bordered(local.tensors[0], 0.0)
-        total = F.avg_pool2d(x, kernel, stride, 0, divisor_override=1)
+        total = pool(x, kernel, stride, 0, divisor_override=1)
         if divisor:
             return torch.div(total, divisor)
-        rows, cols = (
+        sizes = (
             (count if axis is None else count[slice(*local.out[axis])]).to(x)
             for count, axis in zip(counts, rule.axes, strict=True)
         )
-        return torch.div(total, rows[:, None] * cols[None, :])
+        return torch.div(total, prod(torch.meshgrid(*sizes, indexing="ij")))
 
-    layout = image_layout(value, inputs[0].layout, rule.axes)
+    layout = image_layout(value, inputs[0].layout, rule.axes[-2:])
     return Rule(layout, (rule.needs,), run, border={0: 0.0})
+
+
+def _pooling(named: dict[str, Any], rank: int) -> tuple[Sizes, Sizes, Pads]:
+    """Kernel, stride and padding of a pooling over so many dimensions."""
+    kernel = _sizes(named, "kernel_size", 1, rank)
+    stride = _sizes(named, "stride", 1, rank) if named.get("stride") else kernel
+    return kernel, stride, [(pad, pad) for pad in _sizes(named, "padding", 0, rank)]
 
 
 def _window_counts(need: AxisNeed, padding: int) -> Tensor:
@@ -236,15 +281,15 @@ def _window_counts(need: AxisNeed, padding: int) -> Tensor:
     return torch.from_numpy(need.hi).clamp(max=need.num_in + padding) - low
 
 
-class _Windows:
-    """Windows over the last two dimensions.
+class Windows:
+    """Windows over rows and columns, or over planes, rows and columns of a volume.
 
     Args:
-        axes: Axes they count along.
-        along: Rule of each of the two dimensions, plain ones included.
+        axes: Axes they count along; ``None`` along planes.
+        along: Rule of each of these dimensions, plain ones included.
     """
 
-    def __init__(self, axes: Axes, along: Sequence[AxisNeed]) -> None:
+    def __init__(self, axes: Sequence[Axis | None], along: Sequence[AxisNeed]) -> None:
         self.axes, self.along = axes, along
         self.needs = {
             axis: need for axis, need in zip(axes, along, strict=True) if axis is not None
@@ -253,28 +298,29 @@ class _Windows:
     @classmethod
     def of(
         cls,
-        value: Value,
-        inputs: Sequence[Input],
-        kernel: Pair,
-        stride: Pair,
-        pads: tuple[Pair, Pair],
-        dilation: Pair,
-    ) -> _Windows | None:
-        axes = image_axes(inputs[0].layout)
-        if axes is None:
+        source: Input,
+        places: Sizes,
+        kernel: Sizes,
+        stride: Sizes,
+        pads: Pads,
+        dilation: Sizes,
+    ) -> Windows | None:
+        """So many windows of a tensor; ``None`` if its last dimensions are not rows and columns."""
+        found = image_axes(source.layout, len(kernel) + 2)
+        if found is None:
             return None
         along = [
             window_need(
-                inputs[0].shape[2 + i],
-                value.shape[2 + i],
+                source.shape[2 + i],
+                places[i],
                 kernel=kernel[i],
                 stride=stride[i],
                 dilation=dilation[i],
                 padding=pads[i][0],
             )
-            for i in range(2)
+            for i in range(len(kernel))
         ]
-        return cls(axes, along)
+        return cls([*[None] * (len(kernel) - 2), *found], along)
 
     def bordered(self, x: Tensor, fill: float) -> Tensor:
         """Pad dimensions that are no axis of the scene; along the others a region comes padded."""
@@ -282,27 +328,18 @@ class _Windows:
         for axis, need in zip(self.axes, self.along, strict=True):
             low, high = need.need(0, need.num_out)
             pads = [*((-low, high - need.num_in) if axis is None else (0, 0)), *pads]
-        return _padded(x, pads, fill) if any(pads) else x
+        # A negative pad cuts off pixels that no window reaches.
+        return F.pad(x, pads, value=fill) if any(pads) else x
 
 
-def _paddings(padding: Any, kernel: Pair, dilation: Pair) -> tuple[Pair, Pair]:
+def _paddings(padding: Any, kernel: Sizes, dilation: Sizes) -> Pads:
     """Padding before and after along each axis; 'same' puts an odd pixel after."""
     if padding == "valid":
-        return (0, 0), (0, 0)
+        return [(0, 0) for _ in kernel]
     if padding == "same":
         total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-        return (total[0] // 2, -(-total[0] // 2)), (total[1] // 2, -(-total[1] // 2))
-    rows, cols = as_pair(padding)
-    return (rows, rows), (cols, cols)
-
-
-def _padded(x: Tensor, pads: Sequence[int], fill: float) -> Tensor:
-    """Pad the last two dimensions; a negative pad cuts off pixels that no window reaches."""
-    if min(pads) >= 0:
-        return F.pad(x, list(pads), value=fill)
-    x = F.pad(x, [max(0, pad) for pad in pads], value=fill)
-    left, right, top, bottom = (max(0, -pad) for pad in pads)
-    return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
+        return [(size // 2, -(-size // 2)) for size in total]
+    return [(pad, pad) for pad in _sizes({"padding": padding}, "padding", 0, len(kernel))]
 
 
 def _cut(x: Tensor, dim: int, start: int, stop: int, bias: Tensor | None) -> Tensor:
@@ -321,13 +358,14 @@ def _cut(x: Tensor, dim: int, start: int, stop: int, bias: Tensor | None) -> Ten
     return result
 
 
-def _pair(named: dict[str, Any], name: str, default: int) -> Pair:
-    return as_pair(named.get(name, default))
+def _sizes(named: dict[str, Any], name: str, default: int, count: int) -> list[int]:
+    """An argument that is one number or one for each dimension."""
+    item = named.get(name, default)
+    found = [item] if isinstance(item, int) else [int(part) for part in item]
+    return found * count if len(found) == 1 else found
 
 
 def as_pair(item: Any) -> Pair:
     """One number or two, for rows and columns."""
-    if isinstance(item, int):
-        return item, item
-    found = tuple(int(part) for part in item)
-    return (found[0], found[0]) if len(found) == 1 else (found[0], found[1])
+    rows, cols = _sizes({"item": item}, "item", 0, 2)
+    return rows, cols
