@@ -106,7 +106,8 @@ def _added_product(x: Tensor) -> Tensor:
 
 LOCAL = {
     "bands_in_another_order": Compute(lambda x: x[:, [2, 1, 0]] + x[:, :3]),
-    "index_select": Compute(lambda x: x.index_select(1, torch.tensor([3, 1, 1]))),
+    "index_select": Compute(lambda x: x.index_select(-3, torch.tensor([3, 1, 1]))),
+    "columns_by_number": Compute(lambda x: x[..., torch.tensor([5, 6, 6, -1, 0])]),
     "repeat": Compute(lambda x: x[:, :1].repeat(1, 3, 1, 1)),
     "repeat_interleave": Compute(lambda x: x.repeat_interleave(2, 1).repeat_interleave(3, 2)),
     "zeros_like": Compute(lambda x: torch.cat([x, torch.zeros_like(x[:, :1])], 1)),

@@ -19,6 +19,7 @@ aten = torch.ops.aten
 
 CASTS = {aten.to.device, aten.to.dtype, aten.type_as.default}
 """Operators that give back their argument in another type or on another device."""
+
 _VIEWS = {
     aten.view.default,
     aten._unsafe_view.default,
@@ -79,11 +80,12 @@ def _known_index(op: Any, args: Any, graph: Graph) -> tuple[int, tuple[int, ...]
     index = graph.values[ref.index].constant
     if index is None or index.dim() != 1 or index.dtype == torch.bool:
         return None
-    size = graph.values[args[0].index].shape[dim]
-    return dim, tuple(i % size for i in index.tolist())
+    shape = graph.values[args[0].index].shape
+    return dim % len(shape), tuple(i % shape[dim] for i in index.tolist())
 
 
 _NUMBERS: dict[str, Callable[[Sequence[Any]], Any]] = {
+    "zero": lambda args: 0,
     "zeros": lambda args: 0,
     "ones": lambda args: 1,
     "full": lambda args: args[1],
