@@ -38,8 +38,13 @@ def scene(make_scene: MakeScene) -> Path:
     ],
 )
 def test_the_plan_says_which_engine_and_why(
-    scene: Path, settings: dict[str, Any], engine: str, said: str
+    scene: Path,
+    settings: dict[str, Any],
+    engine: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(budget, "_machine", lambda: (16 << 30, 15 << 30))
     plan = plan_prediction(scene, context_model(), **settings)
     assert plan.engine == engine
     assert re.search(said, plan.reason)
