@@ -33,6 +33,7 @@ import blue_marble
 from budget import kept, paces, spread
 from results import write_result
 
+from wholescene.cli.console import guard
 from wholescene.config import RunConfig, load_config
 from wholescene.datasets import load_dataset, store_statistics, synthesize
 from wholescene.evaluate import iou, miou, score_map, total_table
@@ -236,6 +237,7 @@ def size_of(path: Path) -> tuple[int, int]:
         return reader.size.height, reader.size.width
 
 
+@guard
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=tuple(TASKS), default="synthetic")

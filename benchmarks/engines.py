@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from results import write_result
 
+from wholescene.cli.console import guard
 from wholescene.config import load_config
 from wholescene.datasets import Dataset, load_dataset
 from wholescene.evaluate import ConfusionTable
@@ -100,6 +101,7 @@ def compare(
     }
 
 
+@guard
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path)

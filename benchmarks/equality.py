@@ -21,6 +21,7 @@ import torch
 from results import write_result
 from torch import Tensor, nn
 
+from wholescene.cli.console import guard
 from wholescene.spatial import plan, stream
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "spatial"))
@@ -116,6 +117,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+@guard
 def main(names: Sequence[str]) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)

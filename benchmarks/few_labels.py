@@ -14,12 +14,13 @@ from pathlib import Path
 
 from results import write_result
 
-from wholescene.cli.console import note, progress
+from wholescene.cli.console import guard, note, progress
 from wholescene.config import load_study_config
 from wholescene.study.few_labels import run_few_labels
 from wholescene.study.few_labels_table import summarise_study
 
 
+@guard
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", type=Path, help="YAML file of the study")

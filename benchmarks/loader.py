@@ -30,6 +30,7 @@ from torch.utils.data import DataLoader
 from torchgeo.datasets import IntersectionDataset, RasterDataset, stack_samples
 from torchgeo.samplers import RandomGeoSampler
 
+from wholescene.cli.console import guard
 from wholescene.data import DataSettings, SceneDataModule
 from wholescene.datasets import (
     ClassEntry,
@@ -202,6 +203,7 @@ def cases(*, scene_px: int, num_scenes: int, patches: int, repeats: int) -> Iter
     yield Case("uint8-3-bands-small-cache", 3, "uint8", 2, **size, cache_mb=32)
 
 
+@guard
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scene-px", type=int, default=4096)

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from processes import Sampler, reset_peak, run_json, status
+from processes import Sampler, interruptible, reset_peak, run_json, status
 
 BANDS, CLASSES = 4, 6
 BLOCK_PX, OVERLAP_PX, BATCH = 512, 128, 4
@@ -212,6 +212,7 @@ def run_all(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     return cases
 
 
+@interruptible
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[5_000, 10_000, 20_000])

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from results import write_result
 
+from wholescene.cli.console import guard
 from wholescene.datasets.prepare.run import prepare_dataset
 from wholescene.datasets.public.recipe import load_recipe
 
@@ -181,6 +182,7 @@ def measure(work: Path, *, side: int, compress: str, repeats: int, threads: int)
     }
 
 
+@guard
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, help="folder for the scenes, removed at the end")

@@ -31,6 +31,7 @@ from PIL import Image, ImageFilter
 from processes import run_json
 from results import write_result
 
+from wholescene.cli.console import guard
 from wholescene.heap import steady_heap
 from wholescene.pretrain.regions import draw_regions
 from wholescene.pretrain.settings import ViewSettings
@@ -205,6 +206,7 @@ def measure(*, images: int, batch: int, repeats: int) -> dict[str, Any]:
     }
 
 
+@guard
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=256)

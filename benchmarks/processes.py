@@ -6,17 +6,18 @@ Needs nothing but Python, so that an interpreter without this package can use it
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Cells", "Sampler", "reset_peak", "run_json", "status", "tune_malloc"]
+__all__ = ["Cells", "Sampler", "interruptible", "reset_peak", "run_json", "status", "tune_malloc"]
 
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 SAMPLE_S = 0.02
@@ -109,6 +110,20 @@ def _parsed(line: str) -> Cell | None:
     except json.JSONDecodeError:  # cut off when the benchmark was killed
         return None
     return cell
+
+
+def interruptible(main: Callable[[], None]) -> Callable[[], None]:
+    """Let Ctrl-C end a script with one line and exit code 130."""
+
+    @functools.wraps(main)
+    def wrapped() -> None:
+        try:
+            main()
+        except KeyboardInterrupt:
+            print("interrupted; finished cells are kept, run again to go on", file=sys.stderr)
+            raise SystemExit(130) from None
+
+    return wrapped
 
 
 def run_json(command: Sequence[str]) -> Cell:

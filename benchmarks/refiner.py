@@ -33,6 +33,7 @@ from budget import kept, paces, spread
 from refiner_data import METRICS, Study, kampala, vehicles
 from results import write_result
 
+from wholescene.cli.console import guard
 from wholescene.config import RunConfig, load_config
 from wholescene.models import load_model
 from wholescene.prediction import predict
@@ -175,6 +176,7 @@ def differences(cells: Sequence[Cell], others: Sequence[Cell]) -> dict[str, Any]
     }
 
 
+@guard
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kampala", type=Path, default=Path("data/kampala"))

@@ -16,6 +16,7 @@ from typing import Any
 
 from results import write_result
 
+from wholescene.cli.console import guard
 from wholescene.config import load_config
 from wholescene.study.evaluation import evaluate_split
 from wholescene.study.training import train_run
@@ -23,6 +24,7 @@ from wholescene.study.training import train_run
 KEPT = ("overall_accuracy", "kappa", "miou", "mf1", "per_class", "boundary", "interval")
 
 
+@guard
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("config", type=Path)

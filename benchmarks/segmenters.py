@@ -25,6 +25,7 @@ import torch
 from results import write_result
 from torch import Tensor, nn
 
+from wholescene.cli.console import guard
 from wholescene.config import RunConfig, load_config
 from wholescene.datasets import Dataset, load_dataset
 from wholescene.evaluate import miou, score_map, total_table
@@ -242,6 +243,7 @@ def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+@guard
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="dataset.yaml or its folder")

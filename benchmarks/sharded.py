@@ -29,6 +29,7 @@ from results import write_result
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import start_processes
 
+from wholescene.cli.console import guard
 from wholescene.heap import steady_heap
 from wholescene.models import Architecture, ClassSpec, ModelSpec, build_segmenter
 from wholescene.raster.source import BandSpec, SourceSpec
@@ -199,6 +200,7 @@ def least_bytes(dealt: Deal, cuts: Cuts, rank: int) -> int:
     return total
 
 
+@guard
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))

@@ -23,6 +23,7 @@ from pathlib import Path
 from budget import kept
 from results import write_result
 
+from wholescene.cli.console import guard
 from wholescene.spatial.capture import capture
 from wholescene.spatial.deal import Deal, Task, deal
 from wholescene.spatial.schedule import simplified
@@ -130,6 +131,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+@guard
 def main(names: Sequence[str]) -> None:
     warnings.simplefilter("ignore")
     start, rows = time.perf_counter(), []

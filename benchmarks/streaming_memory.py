@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from processes import Cells, Sampler, reset_peak, status, tune_malloc
+from processes import Cells, Sampler, interruptible, reset_peak, status, tune_malloc
 
 NETWORKS = {
     "unet-resnet18": (False,),
@@ -152,6 +152,7 @@ def table(cells: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+@interruptible
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[5_000, 10_000, 20_000])

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from processes import Cells, Sampler, reset_peak, status, tune_malloc
+from processes import Cells, Sampler, interruptible, reset_peak, status, tune_malloc
 from scene_table import map_path, summarise, table
 
 TILES = (256, 512, 1024, 2048)
@@ -229,6 +229,7 @@ def free_bytes() -> int:
     return next(int(x.split()[1]) << 10 for x in lines if x.startswith("MemAvailable"))
 
 
+@interruptible
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", help="parts of names of cases, such as '4096'")

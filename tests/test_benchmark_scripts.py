@@ -136,6 +136,20 @@ def cell(method: str, repeat: int, seconds: float) -> dict[str, Any]:
     return {**key, "seconds": seconds, "threads": 1, **numbers}
 
 
+def test_ctrl_c_ends_a_script_with_one_line(
+    script: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        script("processes").interruptible(stopped)()
+    assert caught.value.code == 130
+    assert capsys.readouterr().err.splitlines() == [
+        "interrupted; finished cells are kept, run again to go on"
+    ]
+
+
 def test_ratios_are_medians_within_repeats_to_the_fastest_tiles(
     tmp_path: Path, script: Any
 ) -> None:
