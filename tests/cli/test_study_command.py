@@ -45,6 +45,7 @@ methods:
   small: {pretrain: ssl/byol.yaml, changes: [train.steps=1]}
 fractions: [0.2, 1.0]
 patch_px: 16
+scoring: {engine: whole}
 draws: 2
 """
 
