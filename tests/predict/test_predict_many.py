@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from toy_models import noise, pixel_model, read, write_scene
+from toy_models import context_model, noise, pixel_model, pooled_model, read, write_scene
 
 from wholescene.errors import InputError, OutputError, WholesceneError
-from wholescene.prediction import predict, predict_many
+from wholescene.geometry import Size
+from wholescene.prediction import mapper, mapping, predict, predict_many
 
 MakeScene = Callable[..., Path]
 
@@ -24,6 +26,55 @@ def test_each_scene_gets_the_map_it_would_get_alone(make_scene: MakeScene, tmp_p
         alone = tmp_path / f"alone_{scene.name}"
         predict(scene, model, alone, block=32)
         np.testing.assert_array_equal(read(result.output), read(alone))
+
+
+@pytest.mark.parametrize("make_model", [context_model, pooled_model])
+def test_a_network_is_made_ready_once_for_scenes_of_one_size(
+    make_scene: MakeScene,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_model: Callable[[], Any],
+) -> None:
+    ready: list[Size] = []
+    real = mapping.choose_engine
+
+    def counting(options: Any, model: Any, size: Size, device: Any) -> Any:
+        ready.append(size)
+        return real(options, model, size, device)
+
+    sizes = [(50, 40), (50, 40), (40, 50), (40, 50), (50, 40)]
+    scenes = [make_scene(*size, f"{i}.tif", seed=i) for i, size in enumerate(sizes)]
+    settings = {"engine": "streamed", "block": 32, "probabilities": True}
+    model = make_model()
+    with monkeypatch.context() as patch:
+        patch.setattr(mapping, "choose_engine", counting)
+        results = predict_many(scenes, model, tmp_path / "maps", **settings)
+    assert ready == [(50, 40), (40, 50), (50, 40)]
+    for scene, result in zip(scenes, results, strict=True):
+        alone = tmp_path / f"alone_{scene.name}"
+        predict(scene, model, alone, **settings)
+        assert result.output.read_bytes() == alone.read_bytes()
+
+
+def test_a_map_that_broke_off_leaves_no_trace_in_the_next(
+    make_scene: MakeScene, tmp_path: Path
+) -> None:
+    first, second = (make_scene(90, 40, f"{i}.tif", seed=i) for i in range(2))
+    settings = {"engine": "streamed", "block": 32}
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with mapper(pooled_model(), **settings) as ready:
+        with pytest.raises(KeyboardInterrupt):
+            ready.map(first, tmp_path / "first.tif", progress=stop)
+        ready.map(second, tmp_path / "second.tif")
+        ready.map(first, tmp_path / "first.tif", resume=True)
+    for scene in (first, second):
+        alone = tmp_path / f"alone_{scene.name}"
+        predict(scene, pooled_model(), alone, **settings)
+        name = "first.tif" if scene is first else "second.tif"
+        assert (tmp_path / name).read_bytes() == alone.read_bytes()
 
 
 def test_scenes_of_one_name_are_refused_before_work(tmp_path: Path) -> None:

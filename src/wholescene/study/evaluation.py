@@ -23,7 +23,7 @@ from wholescene.evaluate import (
 from wholescene.evaluate.objects import check_sizes
 from wholescene.evaluate.protocol import PatchRule, Protocol, load_protocol, store_protocol
 from wholescene.models import Segmenter, load_model
-from wholescene.prediction import predict
+from wholescene.prediction import mapper
 from wholescene.progress import Progress
 from wholescene.study.patch_scoring import score_patches
 from wholescene.study.scoring import describe_objects, describe_scores, percent
@@ -142,6 +142,7 @@ def map_scenes(
     model: Segmenter,
     out: Path,
     *,
+    resume: bool = False,
     progress: Progress | None,
     **settings: Any,
 ) -> tuple[dict[str, Path], list[str]]:
@@ -151,6 +152,7 @@ def map_scenes(
         scenes: Scenes.
         model: The network.
         out: Folder.
+        resume: Continue unfinished maps and keep finished ones.
         progress: Called with pixels done and in all.
         settings: Further arguments of :func:`wholescene.predict`.
 
@@ -159,19 +161,15 @@ def map_scenes(
     """
     maps: dict[str, Path] = {}
     notes: dict[str, list[str]] = {}
-    for number, scene in enumerate(scenes):
-        path = out / "maps" / f"{scene.id}.tif"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        result = predict(
-            scene.files,
-            model,
-            path,
-            progress=progress and _part(progress, number, len(scenes)),
-            **settings,
-        )
-        maps[scene.id] = path
-        for note in result.notes:
-            notes.setdefault(note, []).append(scene.id)
+    with mapper(model, **settings) as ready:
+        for number, scene in enumerate(scenes):
+            path = out / "maps" / f"{scene.id}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = progress and _part(progress, number, len(scenes))
+            result = ready.map(scene.files, path, resume=resume, progress=part)
+            maps[scene.id] = path
+            for note in result.notes:
+                notes.setdefault(note, []).append(scene.id)
     return maps, [f"note ({_named(about)}): {note}" for note, about in notes.items()]
 
 
