@@ -120,9 +120,8 @@ class Mapper:
             engine = choice.engine
             making = self._making(reader, engine)
             notes = (*choice.notes, *scene_notes(reader, self.model.spec))
-            mapped, has_data = 0, True
             if resume and _is_done(outputs, making):
-                pass
+                mapped, has_data = 0, True
             elif isinstance(engine, ShardedEngine):
                 _check_disk(outputs, reader.size, more=outputs.raw_bytes(reader.size))
                 task = self._shared_task(scene, outputs, making, resume)
