@@ -17,7 +17,7 @@ from wholescene.datasets import Dataset, SceneRecord, load_dataset, write_datase
 from wholescene.errors import ConfigError, DatasetError, ModelFileError, ResumeError
 from wholescene.models import load_model
 from wholescene.pretrain import plan_pretraining, pretrain
-from wholescene.train import Notice, TrainMessage, TrainStep, fit, read_metrics
+from wholescene.train import Notice, TrainMessage, TrainStep, Validated, fit, read_metrics
 from wholescene.train.checkpoint import LAST, read_checkpoint
 
 GLCNET = {
@@ -67,6 +67,7 @@ def test_a_run_writes_what_it_promises(
     assert model.spec.band_names == ("red", "green", "blue", "nir")
     notices = [message.text for message in messages if isinstance(message, Notice)]
     assert any(text.startswith("before:") and "colour histograms" in text for text in notices)
+    assert not any(isinstance(message, Validated) for message in messages)
 
 
 @pytest.mark.parametrize("method", ["simclr", "glcnet"])

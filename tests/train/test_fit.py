@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_dataset import MakeConfig, make_dataset
+from tiny_dataset import MakeConfig, make_dataset, write_scene
 
 from wholescene.config import load_config
 from wholescene.datasets import Dataset
@@ -116,6 +116,21 @@ def test_scenes_and_patches_agree_where_one_window_holds_the_scene(
         keys = ("val_miou", "val_overall_accuracy", "val_iou_water")
         scores.append([[row[key] for key in keys] for row in _validations(tmp_path / mode)])
     assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize("mode", ["patches", "scenes"])
+def test_where_nothing_is_scored_a_notice_says_so_and_the_last_weights_are_exported(
+    make_config: MakeConfig, tmp_path: Path, mode: str
+) -> None:
+    dataset = make_dataset(tmp_path / "data", {"train": 2, "val": 1})
+    write_scene(tmp_path / "data", "val0", seed=2, side=64, ignored_rows=64, named=True)
+    messages: list[TrainMessage] = []
+    config = make_config(data={"val_mode": mode, "patch_px": 64})
+    result = fit(config, dataset, tmp_path / "run", progress=messages.append)
+    assert (result.exported_step, result.best_miou) == (6, None)
+    notices = [message.text for message in messages if isinstance(message, Notice)]
+    assert "step 6: no pixel of the validation split has a class" in " ".join(notices)
+    assert not any(isinstance(message, Validated) for message in messages)
 
 
 def test_without_validation_the_last_weights_are_exported(

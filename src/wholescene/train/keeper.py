@@ -20,6 +20,7 @@ from wholescene.train.interrupt import StopRequest
 from wholescene.train.metrics import MetricsFile
 from wholescene.train.progress import (
     CheckpointSaved,
+    Notice,
     TrainMessage,
     TrainProgress,
     TrainStep,
@@ -32,6 +33,10 @@ __all__ = ["Pace", "RunKeeper"]
 
 AGREE_EVERY = 4
 """Steps between two questions to the other ranks whether to stop."""
+NOTHING_SCORED = (
+    "no pixel of the validation split has a class, so the weights of the last step are exported; "
+    "label some of it, or name another split in data.val_split"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,12 +240,15 @@ class RunKeeper(Callback):
 
     def _note_best(self, trainer: Trainer, validation: Figures) -> None:
         row = validation.row()
-        miou = row.get("val_miou", math.nan)
+        if not row:
+            self._say(trainer, Notice(text=f"step {self._step}: {NOTHING_SCORED}"))
+        if "val_miou" not in row:
+            return
+        miou, accuracy = row["val_miou"], row["val_overall_accuracy"]
         is_best = miou > self.best_miou
         if is_best:
             self.best_step, self.best_miou = self._step, miou
             self._save(trainer, BEST)
-        accuracy = row.get("val_overall_accuracy", math.nan)
         message = Validated(step=self._step, miou=miou, overall_accuracy=accuracy, is_best=is_best)
         self._say(trainer, message)
 
