@@ -8,12 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wholescene.spatial.precise import at_least_single, channel_moments, joined
 from wholescene.spatial.wire import Wire
 
 __all__ = ["scene_batch_norm"]
-
-_CACHED = 1 << 17
-"""Values that the cache next to a core has room for."""
 
 
 def scene_batch_norm(
@@ -47,12 +45,9 @@ def scene_batch_norm(
             running[0].lerp_(mean.to(running[0]), momentum)
             running[1].lerp_((var * (count / max(count - 1, 1))).to(running[1]), momentum)
     inverse = (var + eps).rsqrt()
-    mean, inverse = mean.to(_kind(x)), inverse.to(_kind(x))
+    kind = at_least_single(x.dtype)
+    mean, inverse = mean.to(kind), inverse.to(kind)
     return _Normalised.apply(token, x, weight, bias, mean, inverse, count, wire)  # type: ignore[no-any-return]
-
-
-def _kind(x: Tensor) -> torch.dtype:
-    return torch.float32 if x.dtype.itemsize < 4 else x.dtype
 
 
 def _moments(x: Tensor, wire: Wire) -> tuple[Tensor, Tensor, int]:
@@ -61,7 +56,7 @@ def _moments(x: Tensor, wire: Wire) -> tuple[Tensor, Tensor, int]:
     count = x.numel() // channels
     found = x.new_zeros(3, channels, dtype=torch.float64)
     if count:
-        mean, var = _own_moments(x.to(_kind(x)))
+        mean, var = _own_moments(x)
         found = torch.stack([mean, var, torch.full_like(mean, count)])
     parts = torch.stack(wire.gather(found))
     counts = parts[:, 2]
@@ -77,28 +72,14 @@ def _own_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     On CPUs torch's kernel adds value by value: with channels first in three times the time of this,
     with channels last in single precision, which a scene has too many pixels for.
     """
-    batch, channels = x.shape[:2]
+    channels = x.shape[1]
     if x.is_cuda:
-        mean, var = torch.batch_norm_update_stats(x, None, None, 0.0)
+        wide = x.to(at_least_single(x.dtype))
+        mean, var = torch.batch_norm_update_stats(wide, None, None, 0.0)
         return mean.double(), var.double()
     if x.movedim(1, -1).is_contiguous():
-        values = x.movedim(1, -1).reshape(-1, channels)
-        mean = values.mean(0)
-        return mean.double(), _spread(values, mean, 0) / len(values)
-    values = x.reshape(batch * channels, -1)
-    mean = values.mean(1).view(batch, channels).mean(0)
-    centres = mean.repeat(batch).unsqueeze(1)
-    count = max(1, _CACHED // values.shape[1])
-    blocks = zip(values.split(count), centres.split(count), strict=True)  # type: ignore[no-untyped-call]
-    spreads = torch.cat([_spread(block, centre, 1) for block, centre in blocks])
-    return mean.double(), spreads.view(batch, channels).mean(0) / values.shape[1]
-
-
-def _spread(values: Tensor, centres: Tensor, dim: int) -> Tensor:
-    """Sums of squared distances along a dimension, from pieces that stay in the cache."""
-    length = max(1, _CACHED * values.shape[dim] // values.numel())
-    pieces = [(piece - centres).square_().sum(dim) for piece in values.split(length, dim)]  # type: ignore[no-untyped-call]
-    return torch.stack(pieces).sum(0, dtype=torch.float64)
+        x = x.movedim(1, -1).reshape(1, -1, channels).movedim(-1, 1)
+    return joined(*channel_moments(x), dim=0)
 
 
 class _Normalised(torch.autograd.Function):

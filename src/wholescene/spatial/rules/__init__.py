@@ -8,6 +8,7 @@ import torch
 
 from wholescene.spatial.chance import scene_dropout
 from wholescene.spatial.graph import Value
+from wholescene.spatial.precise import moments
 from wholescene.spatial.rules import (
     aligned,
     attention,
@@ -91,7 +92,7 @@ RULES: dict[object, Builder] = {
     aten.batch_norm.default: pointwise.batch_norm,
     aten.group_norm.default: normalise.group_norm,
     aten.instance_norm.default: normalise.instance_norm,
-    normalise.moments: normalise.moments_rule,
+    moments: normalise.moments_rule,
     normalise.apply_moments: normalise.apply_rule,
     normalise.log_sum_exp: normalise.log_sum_exp_rule,
     normalise.subtract_and_exp: pointwise.elementwise,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wholescene.spatial.graph import Ref, Value
 from wholescene.spatial.layout import Atom, Dim, Layout, adopt
+from wholescene.spatial.precise import accumulator_dtype
 from wholescene.spatial.rules.base import (
     Built,
     Expansion,
@@ -21,7 +22,6 @@ from wholescene.spatial.rules.base import (
     Operation,
     Reduction,
     Rule,
-    accumulator_dtype,
     arguments_of,
     identities,
     is_spatial,

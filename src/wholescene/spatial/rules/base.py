@@ -25,7 +25,6 @@ __all__ = [
     "Operation",
     "Reduction",
     "Rule",
-    "accumulator_dtype",
     "arguments_of",
     "identities",
     "image_axes",
@@ -224,8 +223,3 @@ def schema_arguments(value: Value) -> dict[str, Any]:
     left_out = {a.name: a.default_value for a in expected if a.has_default_value()}
     given = zip((a.name for a in expected), value.args, strict=False)
     return {**left_out, **dict(given), **value.kwargs}
-
-
-def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Type in which sums over a scene are kept."""
-    return torch.complex128 if dtype.is_complex else torch.float64

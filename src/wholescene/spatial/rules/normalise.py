@@ -10,6 +10,7 @@ from torch import Tensor
 
 from wholescene.spatial.graph import Ref, Value
 from wholescene.spatial.layout import Axis, Layout
+from wholescene.spatial.precise import moments, scaled
 from wholescene.spatial.rules.base import (
     Built,
     Expansion,
@@ -35,7 +36,6 @@ __all__ = [
     "instance_norm",
     "log_sum_exp",
     "log_sum_exp_rule",
-    "moments",
     "moments_rule",
     "one_moment",
     "softmax_over_scene",
@@ -116,32 +116,21 @@ def spread(value: Value, inputs: Sequence[Input]) -> Built:
 def one_moment(
     found: Tensor, kind: str, factor: float, shape: Sequence[int], dtype: torch.dtype
 ) -> Tensor:
-    """The mean, or the variance times a factor or its root, out of :func:`moments`."""
+    """The mean, or the variance times a factor or its root, out of ``moments``."""
     part = found[0] if kind == "mean" else found[1] * factor
     return (part.sqrt() if kind == "std" else part).reshape(tuple(shape)).to(dtype)
-
-
-def moments(x: Tensor, groups: int) -> Tensor:
-    """Mean and variance of each group of channels: ``(2, B, groups)``."""
-    flat = x.reshape(x.shape[0], groups, -1).double()
-    variance, mean = torch.var_mean(flat, dim=2, correction=0)
-    return torch.stack([mean, variance])
 
 
 def apply_moments(
     x: Tensor, found: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
     """Normalise by mean and variance, then scale and shift each channel."""
-    batch, channels = x.shape[:2]
-    mean, variance = found.repeat_interleave(channels // found.shape[2], dim=2)
-    shape = (batch, channels, *[1] * (x.dim() - 2))
+    mean, variance = found.repeat_interleave(x.shape[1] // found.shape[2], 2).unbind()
     scale = (variance + eps).rsqrt()
     if weight is not None:
         scale = scale * weight.double()
-    result: Tensor = (x - mean.to(x.dtype).view(shape)) * scale.to(x.dtype).view(shape)
-    if bias is not None:
-        result = result + bias.to(x.dtype).view(1, channels, *shape[2:])
-    return result
+    shift = torch.zeros_like(scale) if bias is None else bias.double().expand_as(scale)
+    return scaled(x, mean, scale, shift)
 
 
 class _Moments(Reduction):

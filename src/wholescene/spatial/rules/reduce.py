@@ -13,6 +13,7 @@ from torch import Tensor
 from wholescene.spatial.axis import AxisNeed
 from wholescene.spatial.graph import Value
 from wholescene.spatial.layout import Atom, Axis, Dim, Layout
+from wholescene.spatial.precise import accumulator_dtype, square_total, total
 from wholescene.spatial.regions import Span
 from wholescene.spatial.rules.base import (
     Built,
@@ -21,7 +22,6 @@ from wholescene.spatial.rules.base import (
     Needs,
     Reduction,
     Rule,
-    accumulator_dtype,
     identities,
     image_axes,
     image_layout,
@@ -81,7 +81,7 @@ class Totals(Reduction):
 
     def part(self, tensor: Tensor) -> Tensor:
         """Fold one region, keeping the folded dimensions with one entry."""
-        return tensor.sum(self.dims, keepdim=True, dtype=accumulator_dtype(tensor.dtype))
+        return total(tensor, self.dims)
 
     def joined(self, total: Tensor, part: Tensor, count: int) -> Tensor:
         return total + part
@@ -120,6 +120,8 @@ class _Norms(Totals):
         self.order = order
 
     def part(self, tensor: Tensor) -> Tensor:
+        if self.order == 2 and not tensor.is_complex():
+            return square_total(tensor, self.dims)
         exact = tensor.to(accumulator_dtype(tensor.dtype)).abs()
         return (exact**self.order).sum(self.dims, keepdim=True)
 
