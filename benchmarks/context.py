@@ -12,7 +12,7 @@ The ways, with the same seeds:
 Training time is equal by steps: as many as the pace, measured once for each kind, lets into the
 time. Every network maps the scored scenes whole.
 
-    python benchmarks/context.py --seconds 160
+    python benchmarks/context.py --seconds 720
     python benchmarks/context.py --seconds 240 --task blue-marble \
         --source $WHOLESCENE_DATA/blue-marble
 
@@ -242,7 +242,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=tuple(TASKS), default="synthetic")
     parser.add_argument("--source", type=Path, help="folder with the picture of Blue Marble")
-    parser.add_argument("--seconds", type=float, default=160.0, help="of training, each way")
+    parser.add_argument("--seconds", type=float, default=720.0, help="of training, each way")
     parser.add_argument("--scene-lr", type=float, default=5e-4, help="learning rate on scenes")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--work", type=Path, default=Path("runs/context"))
