@@ -39,6 +39,16 @@ def test_windows_make_a_coarser_grid_and_joining_restores_it() -> None:
     assert reshaped(back.permuted((0, 1, 3, 2, 4, 5)), (2, 20, 30, 3)) == image
 
 
+def test_an_axis_of_one_pixel_stays_where_dimensions_of_one_entry_come_and_go() -> None:
+    image = Layout.image((2, 4, 1, 37))
+    volume = reshaped(image, (2, 1, 4, 1, 37))
+    assert volume is not None
+    assert (volume.dim_of(ROWS), volume.dim_of(COLS)) == (3, 4)
+    assert reshaped(volume, (2, 4, 1, 37)) == image
+    point = reshaped(Layout.image((1, 4, 1, 1)), (4,))
+    assert point == Layout.plain((4,))
+
+
 def test_rows_may_be_halved_but_not_torn() -> None:
     image = Layout.image((2, 3, 20, 7))
     halved = reshaped(image, (2, 3, 10, 14))

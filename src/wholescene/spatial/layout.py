@@ -122,8 +122,12 @@ class Layout:
 def reshaped(layout: Layout, shape: Sequence[int]) -> Layout | None:
     """Layout after a row-major reshape; ``None`` where rows or columns would be torn apart.
 
-    An axis atom may be split into a coarser grid and the pixels of one tile, and joined again.
+    An axis atom may be split into a coarser grid and the pixels of one tile, and joined again. An
+    axis of one pixel stays one where dimensions of one entry only come and go.
     """
+    same = _spread_out(layout, shape)
+    if same is not None:
+        return same
     rest = [atom for dim in layout.dims for atom in dim if atom.size != 1]
     rest.reverse()
     dims: list[Dim] = []
@@ -136,6 +140,18 @@ def reshaped(layout: Layout, shape: Sequence[int]) -> Layout | None:
         return None
     grids = [atom.axis for dim in dims for atom in dim if atom.axis is not None]
     return Layout(tuple(dims)) if len(grids) == len(set(grids)) else None
+
+
+def _spread_out(layout: Layout, shape: Sequence[int]) -> Layout | None:
+    """The same dimensions with others of one entry between them."""
+    rest = [dim for dim in layout.dims if _essential(dim)]
+    dims: list[Dim] = []
+    for size in reversed(shape):
+        fits = bool(rest) and prod(atom.size for atom in rest[-1]) == size
+        if not fits and size != 1:
+            return None
+        dims.append(rest.pop() if fits else (Atom(1),))
+    return None if rest else Layout(tuple(reversed(dims)))
 
 
 def adopt(shape: Sequence[int], like: Layout) -> Layout:
